@@ -1,1 +1,16 @@
-//! .
+//! Problems that can be checked: generators, solvers, verifiers.
+//!
+//! A task knows no model and reads no file: a loader takes text, a verifier takes text.
+
+pub mod abilities;
+pub mod chain;
+pub mod gsm8k;
+pub mod number;
+pub mod registry;
+pub mod seed_text;
+pub mod task;
+
+pub use registry::{task, tasks};
+pub use task::{
+    Difficulty, Knob, Problem, Reason, Rendering, Split, StepVerdict, Task, Trace, Verdict, draw, final_text, stable_hash,
+};

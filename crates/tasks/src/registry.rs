@@ -1,0 +1,41 @@
+//! Every task by its name.
+
+use postgrad_base::{Error, Result};
+
+use crate::task::{Task, nearest};
+use crate::{abilities, chain, gsm8k};
+
+/// All tasks, in the order of listings.
+pub fn tasks() -> Vec<Box<dyn Task>> {
+    let mut all: Vec<Box<dyn Task>> = vec![Box::new(chain::Chain), Box::new(gsm8k::Gsm8k::default())];
+    all.extend(abilities::all());
+    all
+}
+
+/// The task of this name. Errors: an unknown name, with the nearest known one.
+pub fn task(name: &str) -> Result<Box<dyn Task>> {
+    let mut all = tasks();
+    match all.iter().position(|t| t.name() == name) {
+        Some(i) => Ok(all.swap_remove(i)),
+        None => {
+            let known: Vec<&str> = all.iter().map(|t| t.name()).collect();
+            Err(Error::unknown("task", name, &known, nearest(name, &known)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        let names: Vec<&str> = tasks().iter().map(|t| t.name()).collect();
+        for (i, name) in names.iter().enumerate() {
+            assert!(!names[..i].contains(name), "{name} twice");
+            assert_eq!(task(name).unwrap().name(), *name);
+        }
+        let e = task("chian").err().unwrap();
+        assert_eq!((e.exit_code(), e.help_text().unwrap().contains("`chain`")), (2, true));
+    }
+}
