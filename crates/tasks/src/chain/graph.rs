@@ -213,17 +213,17 @@ impl Drawing {
     }
 
     fn given(&mut self, stream: &mut Stream) -> usize {
-        let k = self.between(stream, 1, self.small);
+        let k = self.between(stream, 2, self.small);
         self.push(Op::Given(k))
     }
 
-    /// One of the operations that keep the value within 0 and `most`.
+    /// One of the operations that keep the value within 1 and `most` (0 comes only from equal sides of a difference).
     fn unary(&mut self, stream: &mut Stream, of: usize) -> usize {
         let v = self.nodes[of].value;
         loop {
             let op = match stream.below(6) {
                 0 | 1 if v < self.most => Op::Add { of, k: self.between(stream, 1, self.small.min(self.most - v)) },
-                2 | 3 if v > 0 => Op::Sub { of, k: self.between(stream, 1, self.small.min(v)) },
+                2 | 3 if v > 1 => Op::Sub { of, k: self.between(stream, 1, self.small.min(v - 1)) },
                 4 if v > 0 && v * 2 <= self.most => {
                     let k = self.between(stream, 2, (self.most / v).min(if self.most > 9 { 5 } else { 3 }));
                     Op::Times { of, k }
