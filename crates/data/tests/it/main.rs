@@ -1,0 +1,3 @@
+//! Agreement with numbers computed by others, and properties over random and hostile input.
+
+mod chat;
