@@ -11,7 +11,8 @@ fn main() -> Result<()> {
     const N: u64 = 20_000;
     let stream = Stream::new(1, &["bench"]);
     for task in tasks().iter().filter(|t| t.name() != "gsm8k") {
-        let specs: &[&str] = if task.name() == "chain" { &["steps=3", "steps=8,shape=tree,distractors=4"] } else { &[""] };
+        let specs: &[&str] =
+            if task.name() == "chain" { &["steps=3", "steps=8,shape=tree,distractors=4"] } else { &[""] };
         for spec in specs {
             let difficulty = task.difficulty(spec)?;
             let rendering = task.renderings()[0].name;

@@ -27,6 +27,7 @@ pub fn task(name: &str) -> Result<Box<dyn Task>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use postgrad_base::Stream;
 
     #[test]
     fn names_are_unique_and_found() {
@@ -37,5 +38,32 @@ mod tests {
         }
         let e = task("chian").err().unwrap();
         assert_eq!((e.exit_code(), e.help_text().unwrap().contains("`chain`")), (2, true));
+    }
+    #[test]
+    fn a_megabyte_of_anything_is_judged_at_once() {
+        let stream = Stream::new(1, &["test", "hostile"]);
+        for task in tasks().iter().filter(|t| t.name() != "gsm8k") {
+            let problem = task.generate(&mut stream.nth(0), &task.difficulty("").unwrap()).unwrap();
+            for piece in
+                ["[", "{\"answer\":", "answer is ", "#### ", "<think>", "</think>", "1,", " ", "\n", "\u{130}", "*"]
+            {
+                let text = piece.repeat(1_000_000 / piece.len());
+                let start = std::time::Instant::now();
+                assert!(!task.verify(&problem, &text).correct);
+                assert!(start.elapsed().as_millis() < 400, "{} {piece} {:?}", task.name(), start.elapsed());
+            }
+        }
+    }
+
+    #[test]
+    fn defaults_lie_in_their_ranges_and_are_shown() {
+        for task in tasks() {
+            for knob in task.knobs() {
+                assert!((knob.low..=knob.high).contains(&knob.default), "{} {}", task.name(), knob.name);
+            }
+            let shown = task.difficulty("").unwrap().show(task.knobs());
+            assert_eq!(task.difficulty(&shown).unwrap(), task.difficulty("").unwrap());
+            assert!(!task.about().is_empty() && !task.renderings().is_empty());
+        }
     }
 }

@@ -156,10 +156,11 @@ impl Writer {
     pub fn new(name: &str) -> Result<Self> {
         let shares = mixture(name)?;
         let tasks: Vec<Box<dyn Task>> = shares.iter().map(|s| registry::task(s.task)).collect::<Result<_>>()?;
-        let read = |(s, t): (&Share, &Box<dyn Task>)| {
-            s.difficulty.iter().map(|(w, spec)| Ok((*w, t.difficulty(spec)?))).collect::<Result<Vec<_>>>()
-        };
-        let difficulties = shares.iter().zip(&tasks).map(read).collect::<Result<_>>()?;
+        let mut difficulties = vec![];
+        for (share, task) in shares.iter().zip(&tasks) {
+            let read = |(w, spec): &(f64, &str)| Ok((*w, task.difficulty(spec)?));
+            difficulties.push(share.difficulty.iter().map(read).collect::<Result<Vec<_>>>()?);
+        }
         Ok(Self { shares, weights: shares.iter().map(|s| s.share).collect(), tasks, difficulties })
     }
 
