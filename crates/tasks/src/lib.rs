@@ -3,6 +3,7 @@
 //! A task knows no model and reads no file: a loader takes text, a verifier takes text.
 
 pub mod abilities;
+pub mod answers;
 pub mod chain;
 pub mod gsm8k;
 pub mod number;
