@@ -259,9 +259,17 @@ impl Reader {
 
     /// Goes to a position that this or an equal reader was at.
     pub fn seek(&mut self, to: Position) -> Result<()> {
+        let Some(file) = self.files.get(to.file as usize).cloned() else {
+            self.open = None;
+            self.next = to;
+            return Ok(());
+        };
+        let ahead = self.open.is_some() && self.next.file == to.file && self.next.row <= to.row;
+        if ahead && !file.seeks() {
+            return self.skip_to(to, &file.name);
+        }
         self.open = None;
         self.next = to;
-        let Some(file) = self.files.get(to.file as usize).cloned() else { return Ok(()) };
         if to.row == 0 {
             self.next = Position::of_file(to.file);
             return Ok(());
@@ -277,9 +285,13 @@ impl Reader {
             return Ok(());
         }
         self.next = Position::of_file(to.file);
+        self.skip_to(to, &file.name)
+    }
+
+    fn skip_to(&mut self, to: Position, name: &str) -> Result<()> {
         while self.next.row < to.row {
-            if self.next.file != to.file || self.next_row()?.is_none() {
-                return Err(Error::work("the file is shorter than it was").at(&file.name));
+            if self.next_row()?.is_none_or(|r| r.at.file != to.file) {
+                return Err(Error::work("the file is shorter than it was").at(name));
             }
         }
         Ok(())
