@@ -6,9 +6,14 @@ pub mod abilities;
 pub mod answers;
 pub mod chain;
 pub mod gsm8k;
+pub mod lang;
+pub mod logic;
 pub mod number;
 pub mod registry;
+pub mod sandbox;
+pub mod search;
 pub mod seed_text;
+pub mod sql;
 pub mod task;
 
 pub use registry::{task, tasks};
