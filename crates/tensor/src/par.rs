@@ -19,8 +19,14 @@ pub fn threads() -> usize {
 }
 
 /// A pointer that may cross threads. The user promises that parts written by different threads do not overlap.
-#[derive(Clone, Copy)]
 pub struct SendPtr<T>(pub *mut T);
+// Not derived: a pointer is copied whether or not what it points to can be.
+impl<T> Clone for SendPtr<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for SendPtr<T> {}
 // SAFETY: see the type's promise.
 unsafe impl<T> Send for SendPtr<T> {}
 unsafe impl<T> Sync for SendPtr<T> {}

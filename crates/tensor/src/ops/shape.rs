@@ -83,7 +83,9 @@ impl Tensor {
                 if acc {
                     add_columns(dx, from, at, &dy, to, 0, to, outer);
                 } else {
-                    for (dx, dy) in dx.chunks_exact_mut(from.max(1)).zip(dy.chunks(to.max(1)).chain(std::iter::repeat(&[][..]))) {
+                    for (dx, dy) in
+                        dx.chunks_exact_mut(from.max(1)).zip(dy.chunks(to.max(1)).chain(std::iter::repeat(&[][..])))
+                    {
                         dx[..at].fill(0.0);
                         dx[at..at + dy.len()].copy_from_slice(dy);
                         dx[at + dy.len()..].fill(0.0);
@@ -252,18 +254,26 @@ mod tests {
         ];
         for (dims, order) in cases {
             let x = [random(&mut s, dims)];
-            check("permute", &x, 1e-5, |t| &t[0].permute(order) * 2.0, |x| {
-                permute64(&x[0], dims, order).iter().map(|x| x * 2.0).collect()
-            });
+            check(
+                "permute",
+                &x,
+                1e-5,
+                |t| &t[0].permute(order) * 2.0,
+                |x| permute64(&x[0], dims, order).iter().map(|x| x * 2.0).collect(),
+            );
             let mut inverse = vec![0; order.len()];
             order.iter().enumerate().for_each(|(i, o)| inverse[*o] = i);
             assert!(same_bits(&x[0].permute(order).permute(&inverse), &x[0]));
         }
         // Gradients accumulate where a tensor is used twice.
         let x = [random(&mut s, &[20, 18])];
-        check("twice", &x, 1e-5, |t| t[0].t() + t[0].t() + t[0].reshape(&[18, 20]), |x| {
-            permute64(&x[0], &[20, 18], &[1, 0]).iter().zip(&x[0]).map(|(a, b)| 2.0 * a + b).collect()
-        });
+        check(
+            "twice",
+            &x,
+            1e-5,
+            |t| t[0].t() + t[0].t() + t[0].reshape(&[18, 20]),
+            |x| permute64(&x[0], &[20, 18], &[1, 0]).iter().zip(&x[0]).map(|(a, b)| 2.0 * a + b).collect(),
+        );
     }
 
     #[test]
@@ -276,7 +286,9 @@ mod tests {
                 let start = n / 3;
                 let len = n - start - n / 4;
                 let cut = |x: &[f64]| -> Vec<f64> {
-                    (0..outer).flat_map(|o| x[(o * n + start) * inner..(o * n + start + len) * inner].to_vec()).collect()
+                    (0..outer)
+                        .flat_map(|o| x[(o * n + start) * inner..(o * n + start + len) * inner].to_vec())
+                        .collect()
                 };
                 check("narrow", &x[..1], 1e-5, |t| t[0].narrow(axis, start, len), |x| cut(&x[0]));
                 check(
@@ -285,26 +297,41 @@ mod tests {
                     1e-5,
                     |t| t[0].narrow(axis, start, len) * t[0].narrow(axis, n - len, len),
                     |x| {
-                        let tail: Vec<f64> =
-                            (0..outer).flat_map(|o| x[0][(o * n + n - len) * inner..(o + 1) * n * inner].to_vec()).collect();
+                        let tail: Vec<f64> = (0..outer)
+                            .flat_map(|o| x[0][(o * n + n - len) * inner..(o + 1) * n * inner].to_vec())
+                            .collect();
                         cut(&x[0]).iter().zip(&tail).map(|(a, b)| a * b).collect()
                     },
                 );
-                check("concat", &x, 1e-5, |t| concat(&[&t[0], &t[1], &t[0]], axis), |x| {
-                    let row = |x: &[f64], o: usize| x[o * n * inner..(o + 1) * n * inner].to_vec();
-                    (0..outer).flat_map(|o| [row(&x[0], o), row(&x[1], o), row(&x[0], o)].concat()).collect()
-                });
+                check(
+                    "concat",
+                    &x,
+                    1e-5,
+                    |t| concat(&[&t[0], &t[1], &t[0]], axis),
+                    |x| {
+                        let row = |x: &[f64], o: usize| x[o * n * inner..(o + 1) * n * inner].to_vec();
+                        (0..outer).flat_map(|o| [row(&x[0], o), row(&x[1], o), row(&x[0], o)].concat()).collect()
+                    },
+                );
                 let whole = concat(&x[0].split(axis, &[start, n - start]).iter().collect::<Vec<_>>(), axis);
                 assert!(same_bits(&whole, &x[0]));
                 assert_eq!(stack(&[&x[0], &x[1], &x[0]], axis).dim(i), 3);
                 let stacked = stack(&[&x[0], &x[1]], axis - dims.len() as isize - 1);
                 assert!(same_bits(&stacked.select_index(axis, 1), &x[1]));
-                check("repeat", &x[..1], 1e-5, |t| t[0].repeat(axis, 3), |x| {
-                    (0..outer).flat_map(|o| x[0][o * n * inner..(o + 1) * n * inner].repeat(3)).collect()
-                });
-                check("repeat_each", &x[..1], 1e-5, |t| t[0].repeat_each(axis, 2), |x| {
-                    (0..outer * n).flat_map(|o| x[0][o * inner..(o + 1) * inner].repeat(2)).collect()
-                });
+                check(
+                    "repeat",
+                    &x[..1],
+                    1e-5,
+                    |t| t[0].repeat(axis, 3),
+                    |x| (0..outer).flat_map(|o| x[0][o * n * inner..(o + 1) * n * inner].repeat(3)).collect(),
+                );
+                check(
+                    "repeat_each",
+                    &x[..1],
+                    1e-5,
+                    |t| t[0].repeat_each(axis, 2),
+                    |x| (0..outer * n).flat_map(|o| x[0][o * inner..(o + 1) * inner].repeat(2)).collect(),
+                );
             }
         }
         let x = Tensor::new(vec![1.0, 2.0], &[2]).input();
@@ -317,9 +344,13 @@ mod tests {
     fn broadcasts() {
         let mut s = Stream::new(3, &["shape"]);
         let x = [random(&mut s, &[3, 1])];
-        check("broadcast_to", &x, 1e-5, |t| t[0].broadcast_to(&[2, 3, 4]), |x| {
-            (0..24).map(|i| x[0][i / 4 % 3]).collect()
-        });
+        check(
+            "broadcast_to",
+            &x,
+            1e-5,
+            |t| t[0].broadcast_to(&[2, 3, 4]),
+            |x| (0..24).map(|i| x[0][i / 4 % 3]).collect(),
+        );
         assert_eq!(Tensor::zeros(&[2, 3]).unsqueeze(-1).squeeze(2).flatten().dims(), &[6]);
     }
 }

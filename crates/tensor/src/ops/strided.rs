@@ -115,6 +115,21 @@ impl<const N: usize> Plan<N> {
     }
 }
 
+impl<const N: usize> Plan<N> {
+    /// Calls `f` with the operands' offsets for every element in order.
+    pub fn each_offset(&self, len: usize, mut f: impl FnMut([usize; N])) {
+        if len == 0 {
+            return;
+        }
+        let (inner, s) = (self.inner(), self.inner_strides());
+        self.walk(0..len / inner, |at| {
+            for i in 0..inner {
+                f(std::array::from_fn(|n| at[n] + i * s[n]));
+            }
+        });
+    }
+}
+
 /// `f(&mut y[i], x[i])` over equal lengths.
 pub(super) fn each1(y: &mut [f32], x: &[f32], f: impl Fn(&mut f32, f32) + Copy + Sync) {
     assert_eq!(y.len(), x.len());
