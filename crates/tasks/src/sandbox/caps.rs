@@ -138,7 +138,9 @@ fn seccomp() -> Result<String, String> {
 fn namespace(flag: i32) -> Result<String, String> {
     // SAFETY: the child makes system calls only and exits.
     let code = unsafe {
-        let pid = libc::syscall(libc::SYS_clone, libc::CLONE_NEWUSER | flag | libc::SIGCHLD, 0usize, 0usize, 0usize, 0usize) as i32;
+        let pid =
+            libc::syscall(libc::SYS_clone, libc::CLONE_NEWUSER | flag | libc::SIGCHLD, 0usize, 0usize, 0usize, 0usize)
+                as i32;
         if pid == 0 {
             let answer = if flag == libc::CLONE_NEWNS { try_mounts() } else { Ok(()) };
             libc::_exit(answer.err().unwrap_or(0));
@@ -153,7 +155,9 @@ fn namespace(flag: i32) -> Result<String, String> {
     };
     let why = match code {
         0 => return Ok("yes".into()),
-        libc::EPERM | libc::EACCES => "not permitted (a container's rules, or user namespaces restricted by the distribution)".into(),
+        libc::EPERM | libc::EACCES => {
+            "not permitted (a container's rules, or user namespaces restricted by the distribution)".into()
+        }
         libc::ENOSPC | libc::EUSERS => "the limit user.max_user_namespaces is reached or zero".into(),
         libc::EINVAL => "the kernel was built without it".into(),
         libc::ENOSYS => "the kernel is older than 5.12".into(),
@@ -167,7 +171,14 @@ unsafe fn try_mounts() -> Result<(), i32> {
     call(libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()))?;
     call(libc::mount(c"tmpfs".as_ptr(), c"/proc".as_ptr(), c"tmpfs".as_ptr(), 0, none.cast()))?;
     let attributes = [libc::MOUNT_ATTR_RDONLY, 0, 0, 0u64];
-    call(libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, c"/proc".as_ptr(), 0, attributes.as_ptr(), size_of_val(&attributes)) as i32)
+    call(libc::syscall(
+        libc::SYS_mount_setattr,
+        libc::AT_FDCWD,
+        c"/proc".as_ptr(),
+        0,
+        attributes.as_ptr(),
+        size_of_val(&attributes),
+    ) as i32)
 }
 
 #[cfg(test)]
@@ -184,7 +195,8 @@ mod tests {
 
     #[test]
     fn without_its_floor_the_sandbox_refuses() {
-        let all = Layers { namespaces: true, net: true, ipc: true, uts: true, cgroup: true, landlock: true, seccomp: true };
+        let all =
+            Layers { namespaces: true, net: true, ipc: true, uts: true, cgroup: true, landlock: true, seccomp: true };
         assert!(all.missing().is_none());
         assert!(Layers { landlock: false, ..all }.missing().is_none());
         assert!(Layers { namespaces: false, ..all }.missing().is_none());

@@ -38,7 +38,8 @@ fn locate(own: &str, mounts: &str) -> Result<PathBuf, String> {
 }
 
 fn usable(dir: &Path) -> Result<(), String> {
-    let handed = std::fs::read_to_string(dir.join("cgroup.subtree_control")).map_err(|e| format!("{}: {e}", dir.display()))?;
+    let handed =
+        std::fs::read_to_string(dir.join("cgroup.subtree_control")).map_err(|e| format!("{}: {e}", dir.display()))?;
     for controller in ["memory", "pids"] {
         if !handed.split_whitespace().any(|c| c == controller) {
             return Err(format!("{} does not hand its children the {controller} controller", dir.display()));
@@ -67,7 +68,8 @@ impl Cgroup {
 
     fn limit(&self, limits: &Limits) -> Result<()> {
         let set = |name: &str, value: u64| {
-            std::fs::write(self.dir.join(name), value.to_string()).context(|| format!("cannot set {name} of a control group"))
+            std::fs::write(self.dir.join(name), value.to_string())
+                .context(|| format!("cannot set {name} of a control group"))
         };
         // The scratch folder's pages are the group's memory too.
         set("memory.max", limits.memory.saturating_add(limits.scratch_bytes))?;
@@ -79,7 +81,8 @@ impl Cgroup {
 
     /// Moves a process that has not begun to run into the group.
     pub fn take(&self, pid: i32) -> Result<()> {
-        std::fs::write(self.dir.join("cgroup.procs"), pid.to_string()).context(|| "cannot move a guest into its control group".into())
+        std::fs::write(self.dir.join("cgroup.procs"), pid.to_string())
+            .context(|| "cannot move a guest into its control group".into())
     }
 }
 

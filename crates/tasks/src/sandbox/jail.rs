@@ -51,6 +51,8 @@ pub enum Ended {
     Output,
     /// Its processes together held more memory than allowed.
     Memory,
+    /// Its scratch folder held more than allowed (only where that lies in the temporary folder; a mounted one just fills up).
+    Scratch,
 }
 
 #[derive(Clone, Debug)]
@@ -139,13 +141,19 @@ impl Jail {
         let limits = &self.limits;
         let scratch = match self.plan {
             Some(_) => None,
-            None => Some(tempfile::Builder::new().prefix("postgrad-scratch-").tempdir().context(|| "cannot make a scratch folder".into())?),
+            None => Some(
+                tempfile::Builder::new()
+                    .prefix("postgrad-scratch-")
+                    .tempdir()
+                    .context(|| "cannot make a scratch folder".into())?,
+            ),
         };
         // SAFETY: plain calls that ask who we are.
         let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
         let drop_root = uid == 0 && self.plan.is_none();
         if let (Some(dir), true) = (&scratch, drop_root) {
-            std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).context(|| "cannot hand over the scratch folder".into())?;
+            std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY))
+                .context(|| "cannot hand over the scratch folder".into())?;
         }
         let rules = match self.layers.landlock {
             true => Some(Rules::new(&self.read, scratch.as_ref().map(|d| d.path()))?),
@@ -174,7 +182,8 @@ impl Jail {
             }
         };
         // High numbers, so that none is overwritten while 0 to 5 are put in place.
-        let given = [Some(high(&in_r)?), Some(high(&out_w)?), Some(high(&err_w)?), theirs.as_ref().map(high).transpose()?];
+        let given =
+            [Some(high(&in_r)?), Some(high(&out_w)?), Some(high(&err_w)?), theirs.as_ref().map(high).transpose()?];
         let report_high = high(&report_w)?;
         let sync_high = high(&sync_r)?;
         let rules_high = rules.as_ref().map(|r| high(&r.fd)).transpose()?;
@@ -215,7 +224,8 @@ impl Jail {
             let (mut all, mut old) = (std::mem::zeroed(), std::mem::zeroed());
             libc::sigfillset(&mut all);
             libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
-            let pid = libc::syscall(libc::SYS_clone, flags, 0usize, &mut pidfd as *mut RawFd, 0usize, 0usize) as libc::pid_t;
+            let pid =
+                libc::syscall(libc::SYS_clone, flags, 0usize, &mut pidfd as *mut RawFd, 0usize, 0usize) as libc::pid_t;
             if pid == 0 {
                 inside.enter();
             }
@@ -262,8 +272,7 @@ impl Jail {
         for fd in streams.iter().flatten().chain(guest.stdin.iter()) {
             nonblocking(fd)?;
         }
-        let mut forced = None;
-        let mut record = None;
+        let (mut forced, mut record, mut looked) = (None, None, start);
         while forced.is_none() {
             if fed == stdin.len() {
                 guest.stdin = None;
@@ -277,13 +286,15 @@ impl Jail {
                 poll_for(fd_of(&guest.stdin), libc::POLLOUT),
             ];
             let left = deadline.saturating_duration_since(Instant::now());
-            if poll(&mut fds, left.min(TICK))? == 0 {
-                if Instant::now() >= deadline {
-                    forced = Some(Ended::Wall);
-                } else if guest.memory() > self.limits.memory {
+            poll(&mut fds, left.min(TICK))?;
+            // By the clock, not when nothing happens: a guest that keeps talking is looked at as well.
+            if looked.elapsed() >= TICK {
+                looked = Instant::now();
+                if guest.memory() > self.limits.memory {
                     forced = Some(Ended::Memory);
+                } else if guest.scratch.as_ref().is_some_and(|dir| !self.fits(dir.path())) {
+                    forced = Some(Ended::Scratch);
                 }
-                continue;
             }
             if fds[3].revents != 0 {
                 match write_some(guest.stdin.as_ref().expect("polled"), &stdin[fed..]) {
@@ -313,7 +324,9 @@ impl Jail {
         let wall = start.elapsed();
         for i in 0..2 {
             while text[i].len() <= cap && streams[i].as_ref().is_some_and(|fd| read_some(fd, &mut text[i])) {
-                if poll(&mut [poll_for(streams[i].as_ref().expect("open").as_raw_fd(), libc::POLLIN)], Duration::ZERO)? == 0 {
+                if poll(&mut [poll_for(streams[i].as_ref().expect("open").as_raw_fd(), libc::POLLIN)], Duration::ZERO)?
+                    == 0
+                {
                     break;
                 }
             }
@@ -331,15 +344,40 @@ impl Jail {
         };
         if let Some(Record { tag: Record::FAILED, value, extra, .. }) = record {
             let stage = STAGES.get(extra as usize).unwrap_or(&"?");
-            return Err(std::io::Error::from_raw_os_error(value)).context(|| format!("the sandbox could not be set up (step `{stage}`)"));
+            return Err(std::io::Error::from_raw_os_error(value))
+                .context(|| format!("the sandbox could not be set up (step `{stage}`)"));
         }
         let (status, cpu, peak) = match record {
             Some(r) => (r.value, Duration::from_micros(r.cpu_us), r.extra * 1024),
             None => (status, cpu_of(&usage), usage.ru_maxrss as u64 * 1024),
         };
-        let by_end = if libc::WIFEXITED(status) { Ended::Exit(libc::WEXITSTATUS(status)) } else { Ended::Signal(libc::WTERMSIG(status)) };
+        let by_end = if libc::WIFEXITED(status) {
+            Ended::Exit(libc::WEXITSTATUS(status))
+        } else {
+            Ended::Signal(libc::WTERMSIG(status))
+        };
         let [stdout, stderr] = text;
         Ok(Outcome { ended: forced.unwrap_or(by_end), stdout, stderr, wall, cpu, peak_memory: peak })
+    }
+}
+
+impl Jail {
+    /// Whether a scratch folder on a file system that is not ours holds no more than allowed.
+    fn fits(&self, scratch: &Path) -> bool {
+        let (mut bytes, mut files, mut folders) = (0, 0, vec![scratch.to_path_buf()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                files += 1;
+                if let Ok(kind) = entry.metadata() {
+                    bytes += kind.len();
+                    folders.extend(kind.is_dir().then(|| entry.path()));
+                }
+                if bytes > self.limits.scratch_bytes || files > self.limits.scratch_files as u64 {
+                    return false;
+                }
+            }
+        }
+        true
     }
 }
 
@@ -407,7 +445,11 @@ impl Guest {
         self.kill();
         let _ = self.wait();
         if let Some(Record { tag: Record::FAILED, value, extra, .. }) = self.record() {
-            return format!("step `{}`: {}", STAGES.get(extra as usize).unwrap_or(&"?"), std::io::Error::from_raw_os_error(value));
+            return format!(
+                "step `{}`: {}",
+                STAGES.get(extra as usize).unwrap_or(&"?"),
+                std::io::Error::from_raw_os_error(value)
+            );
         }
         let mut text = vec![];
         if let Some(fd) = &self.stderr {
@@ -534,7 +576,8 @@ impl Inside<'_> {
         for filter in &jail.filters {
             let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut().cast() };
             const SET_MODE_FILTER: usize = 1;
-            call(libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, 0usize, &raw const program) as i32).map_err(at(4))?;
+            call(libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, 0usize, &raw const program) as i32)
+                .map_err(at(4))?;
         }
         if self.init {
             let child = libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0usize, 0usize, 0usize, 0usize) as libc::pid_t;
@@ -684,7 +727,9 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];
     // SAFETY: the kernel fills the pair, which we then own.
     unsafe {
-        call(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC)).map_err(std::io::Error::from_raw_os_error).context(|| "cannot make a pipe".into())?;
+        call(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC))
+            .map_err(std::io::Error::from_raw_os_error)
+            .context(|| "cannot make a pipe".into())?;
         Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
     }
 }
@@ -711,11 +756,16 @@ pub(super) fn poll_for(fd: RawFd, events: libc::c_short) -> libc::pollfd {
 /// How many descriptors are ready; 0 after the time is up or a signal.
 pub(super) fn poll(fds: &mut [libc::pollfd], timeout: Duration) -> Result<usize> {
     // SAFETY: the slice is ours and its length is given.
-    let n = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout.as_micros().div_ceil(1000) as i32) };
+    let n =
+        unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout.as_micros().div_ceil(1000) as i32) };
     if n >= 0 {
         return Ok(n as usize);
     }
-    if errno() == libc::EINTR { Ok(0) } else { Err(std::io::Error::from_raw_os_error(errno())).context(|| "cannot wait for a guest".into()) }
+    if errno() == libc::EINTR {
+        Ok(0)
+    } else {
+        Err(std::io::Error::from_raw_os_error(errno())).context(|| "cannot wait for a guest".into())
+    }
 }
 
 /// False when the other end is closed.

@@ -5,7 +5,9 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use landlock::{ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
+};
 use postgrad_base::{Context, Error, Result};
 
 use super::root::DEVICES;
@@ -41,7 +43,9 @@ fn scratch_rights() -> BitFlags<AccessFs> {
 impl Rules {
     /// `scratch`: where it exists already; a scratch folder of the guest's own mounts is added by the guest.
     pub fn new(read: &[PathBuf], scratch: Option<&Path>) -> Result<Self> {
-        let build = |what: &str, e: landlock::RulesetError| Error::work(format!("cannot build the Landlock rules ({what})")).because(e);
+        let build = |what: &str, e: landlock::RulesetError| {
+            Error::work(format!("cannot build the Landlock rules ({what})")).because(e)
+        };
         let mut rules = Ruleset::default()
             .handle_access(AccessFs::from_all(NEWEST))
             .and_then(|r| r.handle_access(AccessNet::from_all(NEWEST)))

@@ -49,9 +49,15 @@ impl Test {
 pub enum Verdict {
     Pass,
     /// An assertion failed, or the output differs.
-    Wrong { message: String },
+    Wrong {
+        message: String,
+    },
     /// It ended by an exception, a signal, or before its end; `class` is the exception's or the signal's name. `line` counts from 1, 0 is unknown.
-    Error { class: String, message: String, line: u32 },
+    Error {
+        class: String,
+        message: String,
+        line: u32,
+    },
     /// Wall or processor time ran out.
     Timeout,
     /// `MemoryError`, or its processes together held too much.
@@ -116,13 +122,20 @@ impl Pool {
         Self::with_layers(python, workers, limits, Layers::of(capabilities()), allow_unsandboxed)
     }
 
-    pub fn with_layers(python: Python, workers: usize, limits: Limits, layers: Layers, allow_unsandboxed: bool) -> Result<Self> {
+    pub fn with_layers(
+        python: Python,
+        workers: usize,
+        limits: Limits,
+        layers: Layers,
+        allow_unsandboxed: bool,
+    ) -> Result<Self> {
         let jail = Jail::with_layers(python.read.clone(), limits, layers, allow_unsandboxed)?;
         let idle = Mutex::new(Idle { warm: vec![], running: 0 });
         let pool = Self { python, jail, idle, freed: Condvar::new(), workers: workers.max(1) };
         let report = pool.check(&Test::asserts("assert 1 + 1 == 2"))?;
         if report.verdict != Verdict::Pass {
-            return Err(Error::work(format!("the sandboxed interpreter fails its first test: {:?}", report.verdict)).at(pool.python.executable.display()));
+            return Err(Error::work(format!("the sandboxed interpreter fails its first test: {:?}", report.verdict))
+                .at(pool.python.executable.display()));
         }
         Ok(pool)
     }
@@ -151,7 +164,9 @@ impl Pool {
                 });
             }
         });
-        done.into_iter().map(|slot| slot.into_inner().expect("no panic while held").expect("every test was taken")).collect()
+        done.into_iter()
+            .map(|slot| slot.into_inner().expect("no panic while held").expect("every test was taken"))
+            .collect()
     }
 
     fn take(&self) -> Result<Server> {
@@ -181,7 +196,8 @@ impl Pool {
         control.set_read_timeout(Some(Duration::from_secs(20))).context(|| "cannot set a timeout".into())?;
         let mut hello = [0; 5];
         if control.read_exact(&mut hello).is_err() || &hello != b"ready" {
-            return Err(Error::work(format!("the sandboxed interpreter does not start: {}", guest.obituary())).at(self.python.executable.display()));
+            return Err(Error::work(format!("the sandboxed interpreter does not start: {}", guest.obituary()))
+                .at(self.python.executable.display()));
         }
         Ok(Server { guest })
     }
@@ -215,7 +231,8 @@ impl Pool {
         // The program is read after the interpreter has started; a large one must not block us past the guest's end.
         let (head, source) = (head(test, &self.jail.limits, nonce, 0), test.source.clone());
         let mut writer = control.try_clone().context(|| "cannot copy a socket".into())?;
-        let feeder = std::thread::spawn(move || writer.write_all(&head).and_then(|()| writer.write_all(source.as_bytes())));
+        let feeder =
+            std::thread::spawn(move || writer.write_all(&head).and_then(|()| writer.write_all(source.as_bytes())));
         let outcome = self.jail.watch(&mut guest, stdin.as_bytes())?;
         drop(guest);
         let mut said = vec![];
@@ -248,7 +265,15 @@ impl Server {
         control.write_all(&message).context(lost)?;
         let deadline = start + limits.wall + GRACE;
         let killed = |ended| {
-            let raw = Raw { ended, stdout: vec![], stderr: vec![], said: vec![], wall: start.elapsed(), cpu: Duration::ZERO, peak_memory: 0 };
+            let raw = Raw {
+                ended,
+                stdout: vec![],
+                stderr: vec![],
+                said: vec![],
+                wall: start.elapsed(),
+                cpu: Duration::ZERO,
+                peak_memory: 0,
+            };
             Ok(Answer { raw, again: false })
         };
         use std::os::fd::AsRawFd;
@@ -316,15 +341,8 @@ fn nonce() -> Result<String> {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Said {
-    End {
-        end: String,
-    },
-    Raised {
-        class: String,
-        bases: Vec<String>,
-        message: String,
-        line: u32,
-    },
+    End { end: String },
+    Raised { class: String, bases: Vec<String>, message: String, line: u32 },
 }
 
 fn judge(test: &Test, raw: Raw, nonce: &str) -> Report {
@@ -332,12 +350,17 @@ fn judge(test: &Test, raw: Raw, nonce: &str) -> Report {
     let verdict = match raw.ended {
         Ended::Wall => Verdict::Timeout,
         Ended::Output => Verdict::OutputLimit,
+        Ended::Scratch => {
+            Verdict::Error { class: "OSError".into(), message: "the scratch folder is full".into(), line: 0 }
+        }
         Ended::Memory => Verdict::Memory,
         Ended::Signal(libc::SIGSYS) => Verdict::Policy,
         Ended::Signal(libc::SIGXCPU) => Verdict::Timeout,
         // The hard limit of processor time, one second after SIGXCPU was ignored.
         Ended::Signal(libc::SIGKILL) if raw.cpu >= Duration::from_secs(1) => Verdict::Timeout,
-        Ended::Signal(signal) => Verdict::Error { class: signal_name(signal), message: format!("ended by signal {signal}"), line: 0 },
+        Ended::Signal(signal) => {
+            Verdict::Error { class: signal_name(signal), message: format!("ended by signal {signal}"), line: 0 }
+        }
         Ended::Exit(code) => match said {
             Some(Said::End { end }) if end == nonce => match &test.expect {
                 Expect::Asserts => Verdict::Pass,
@@ -345,14 +368,20 @@ fn judge(test: &Test, raw: Raw, nonce: &str) -> Report {
             },
             Some(Said::Raised { class, bases, message, line }) => {
                 if bases.iter().any(|b| b == "AssertionError") {
-                    Verdict::Wrong { message: if line > 0 { format!("assertion failed at line {line}: {message}") } else { message } }
+                    Verdict::Wrong {
+                        message: if line > 0 { format!("assertion failed at line {line}: {message}") } else { message },
+                    }
                 } else if bases.iter().any(|b| b == "MemoryError") {
                     Verdict::Memory
                 } else {
                     Verdict::Error { class, message, line }
                 }
             }
-            _ => Verdict::Error { class: "exit".into(), message: format!("the process ended with status {code} before its program did"), line: 0 },
+            _ => Verdict::Error {
+                class: "exit".into(),
+                message: format!("the process ended with status {code} before its program did"),
+                line: 0,
+            },
         },
     };
     let Raw { stdout, stderr, wall, cpu, peak_memory, .. } = raw;
@@ -373,7 +402,9 @@ fn compare(expected: &str, got: &[u8]) -> Verdict {
         return Verdict::Pass;
     }
     let at = want.iter().zip(&got).take_while(|(a, b)| a == b).count();
-    let show = |lines: &[String]| lines.get(at).map_or("nothing".into(), |l| format!("`{}`", l.chars().take(200).collect::<String>()));
+    let show = |lines: &[String]| {
+        lines.get(at).map_or("nothing".into(), |l| format!("`{}`", l.chars().take(200).collect::<String>()))
+    };
     Verdict::Wrong { message: format!("line {}: expected {}, got {}", at + 1, show(&want), show(&got)) }
 }
 
@@ -398,14 +429,24 @@ mod tests {
     use super::*;
 
     fn raw(ended: Ended, said: &str, stdout: &str) -> Raw {
-        Raw { ended, stdout: stdout.into(), stderr: vec![], said: said.into(), wall: Duration::ZERO, cpu: Duration::ZERO, peak_memory: 0 }
+        Raw {
+            ended,
+            stdout: stdout.into(),
+            stderr: vec![],
+            said: said.into(),
+            wall: Duration::ZERO,
+            cpu: Duration::ZERO,
+            peak_memory: 0,
+        }
     }
 
     #[test]
     fn verdicts_follow_from_how_it_ended() {
         let asserts = Test::asserts("");
         let verdict = |ended, said: &str| judge(&asserts, raw(ended, said, ""), "n").verdict;
-        let raised = |class: &str, base: &str| format!(r#"{{"class":"{class}","bases":["{class}","{base}"],"message":"m","line":3}}"#);
+        let raised = |class: &str, base: &str| {
+            format!(r#"{{"class":"{class}","bases":["{class}","{base}"],"message":"m","line":3}}"#)
+        };
         assert_eq!(verdict(Ended::Exit(0), r#"{"end":"n"}"#), Verdict::Pass);
         // An end without the word, half a report, none at all, or text after it: not a pass.
         for said in [r#"{"end":"x"}"#, r#"{"end":"n"#, "", r#"{"end":"n"}{"end":"n"}"#, "[1]"] {

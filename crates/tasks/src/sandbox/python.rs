@@ -57,31 +57,40 @@ impl Python {
     /// A given interpreter (3.9 or later). This runs it, unconfined, once: it is the user's own program.
     pub fn at(program: &Path) -> Result<Self> {
         let mend = "install Python 3.9 or later and have python3 on the PATH";
-        let out = std::process::Command::new(program).args(["-I", "-S", "-c", PROBE, WARM]).stdin(std::process::Stdio::null()).output();
+        let out = std::process::Command::new(program)
+            .args(["-I", "-S", "-c", PROBE, WARM])
+            .stdin(std::process::Stdio::null())
+            .output();
         let out = out.map_err(|e| Error::work("needs: python3").because(e).help(mend))?;
         if !out.status.success() {
             let said = String::from_utf8_lossy(&out.stderr).trim().to_string();
-            return Err(Error::work(format!("needs: python3 (`{}` does not run: {said})", program.display())).help(mend));
+            return Err(
+                Error::work(format!("needs: python3 (`{}` does not run: {said})", program.display())).help(mend)
+            );
         }
-        let found: Found = serde_json::from_slice(&out.stdout).context(|| "python3 described itself in no way we know".into())?;
+        let found: Found =
+            serde_json::from_slice(&out.stdout).context(|| "python3 described itself in no way we know".into())?;
         if found.number < (3, 9) {
             return Err(Error::work(format!("needs: python3 (found {}, too old)", found.version)).help(mend));
         }
         if !found.missing.is_empty() {
-            return Err(Error::work(format!("needs: python3 with its standard library (missing: {})", found.missing.join(", "))).help(mend));
+            return Err(Error::work(format!(
+                "needs: python3 with its standard library (missing: {})",
+                found.missing.join(", ")
+            ))
+            .help(mend));
         }
         let mut read: BTreeSet<PathBuf> = found.stdlib.into_iter().collect();
         read.insert(found.executable.clone());
-        // Shared libraries lie in folders of shared libraries; a module imported later finds its own there too.
-        for library in found.mapped.iter().filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().contains(".so"))) {
-            let dir = library.parent().unwrap_or(Path::new("/"));
-            if !read.iter().any(|r| dir.starts_with(r)) {
-                read.insert(dir.to_path_buf());
-            }
-        }
-        let loader = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/etc/ld.so.cache"];
-        read.extend(loader.iter().map(PathBuf::from).filter(|p| p.exists()));
-        Ok(Self { version: found.version, executable: found.executable, read: read.into_iter().collect(), packages: vec![] })
+        let libraries = libraries(&found.mapped);
+        let apart = libraries.into_iter().filter(|path| !read.iter().any(|r| path.starts_with(r))).collect::<Vec<_>>();
+        read.extend(apart);
+        Ok(Self {
+            version: found.version,
+            executable: found.executable,
+            read: read.into_iter().collect(),
+            packages: vec![],
+        })
     }
 
     /// Lets programs import from these folders as well (a virtual environment's `site-packages`), read-only.
@@ -92,13 +101,35 @@ impl Python {
     }
 
     pub(super) fn command(&self, mode: &str, cpu_seconds: u64) -> super::Command {
-        let mut args: Vec<String> = ["-s", "-S", "-B", "-X", "utf8", "-c", include_str!("zygote.py"), mode].map(String::from).into();
+        let mut args: Vec<String> =
+            ["-s", "-S", "-B", "-X", "utf8", "-c", include_str!("zygote.py"), mode].map(String::from).into();
         args.extend([cpu_seconds.to_string(), WARM.to_string()]);
         args.extend(self.packages.iter().map(|p| p.display().to_string()));
         // A fixed hash seed: a test's verdict does not depend on the order of a set.
-        let env = [("PYTHONHASHSEED", "0"), ("PYTHONDONTWRITEBYTECODE", "1")].map(|(k, v)| (k.to_string(), v.to_string()));
+        let env =
+            [("PYTHONHASHSEED", "0"), ("PYTHONDONTWRITEBYTECODE", "1")].map(|(k, v)| (k.to_string(), v.to_string()));
         super::Command { program: self.executable.clone(), args, env: env.into(), stdin: vec![] }
     }
+}
+
+/// What a program needs to start, from the files mapped into a process like it: folders of shared libraries (a library that is loaded later lies
+/// there too), the loader and its cache.
+pub(super) fn libraries(mapped: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let shared = mapped.iter().filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().contains(".so")));
+    let folders = shared.filter_map(|p| p.parent()).map(Path::to_path_buf);
+    let loader = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/etc/ld.so.cache"].map(PathBuf::from);
+    folders.chain(loader.into_iter().filter(|p| p.exists())).collect()
+}
+
+/// Files mapped into this process.
+#[cfg(test)]
+pub(super) fn mapped_here() -> Vec<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+        .filter(|p| p.starts_with('/'))
+        .map(PathBuf::from)
+        .collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use postgrad_base::{Context, Error, Result};
 /// Where the new root is put together. Any directory that exists everywhere and holds none of the bound paths would do.
 const NEW_ROOT: &str = "/proc";
 /// The scratch folder, as the guest sees it.
-pub const SCRATCH: &str = "/tmp";
+pub const SCRATCH: &str = "/scratch";
 /// Devices that a guest may open.
 pub const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"];
 
@@ -71,6 +71,11 @@ impl Plan {
             plan.add(Path::new(device), true)?;
         }
         plan.steps.push(Step::Dir(plan.scratch.clone()));
+        // Programs that do not ask for the temporary folder find it all the same, unless something allowed lies there.
+        let tmp = Path::new("/tmp");
+        if !plan.made.iter().chain(&plan.bound).any(|path| path.starts_with(tmp)) {
+            plan.steps.push(Step::Link { target: c(Path::new(SCRATCH))?, at: inside(tmp)? });
+        }
         Ok(plan)
     }
 
@@ -116,7 +121,8 @@ impl Plan {
                         return Err(Error::work(format!("too many links in {}", path.display())));
                     }
                     self.links_of(&here)?;
-                    let target = std::fs::read_link(&here).context(|| format!("cannot read the link {}", here.display()))?;
+                    let target =
+                        std::fs::read_link(&here).context(|| format!("cannot read the link {}", here.display()))?;
                     let tail: PathBuf = parts[i + 1..].iter().collect();
                     if !tail.as_os_str().is_empty() {
                         rest.push(tail);

@@ -40,9 +40,13 @@ pub fn filters(openings: Openings) -> Result<Vec<BpfProgram>> {
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn compile(rules: Rules, mismatch: SeccompAction, matched: SeccompAction) -> Result<BpfProgram> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH).context(|| "no system call filter for this machine".into())?;
-    let filter = SeccompFilter::new(rules, mismatch, matched, arch).context(|| "cannot build the system call filter".into())?;
-    filter.try_into().map_err(|e: seccompiler::BackendError| Error::work("cannot compile the system call filter").because(e))
+    let arch =
+        TargetArch::try_from(std::env::consts::ARCH).context(|| "no system call filter for this machine".into())?;
+    let filter =
+        SeccompFilter::new(rules, mismatch, matched, arch).context(|| "cannot build the system call filter".into())?;
+    filter
+        .try_into()
+        .map_err(|e: seccompiler::BackendError| Error::work("cannot compile the system call filter").because(e))
 }
 
 fn allowed(openings: Openings) -> Result<Rules> {
@@ -80,15 +84,23 @@ fn allowed(openings: Openings) -> Result<Rules> {
     let prctl = one_of(0, &prctl.map(|v| v as u64));
     when(libc::SYS_prctl, &prctl.iter().map(|t| t.as_slice()).collect::<Vec<_>>())?;
     let ioctl = [libc::TCGETS, libc::FIONREAD, libc::FIOCLEX, libc::FIONCLEX, libc::FIONBIO, libc::TIOCGWINSZ];
-    let ioctl = one_of(1, &ioctl.map(|v| v as u64));
+    let ioctl = one_of(1, &ioctl.map(|v| v as i64 as u64));
     when(libc::SYS_ioctl, &ioctl.iter().map(|t| t.as_slice()).collect::<Vec<_>>())?;
     // Owners and leases send signals; a larger pipe holds memory that no limit counts.
     const F_SETOWN_EX: u64 = 15;
     const F_SETSIG: u64 = 10;
-    let barred = [libc::F_SETOWN as u64, F_SETOWN_EX, F_SETSIG, libc::F_SETLEASE as u64, libc::F_NOTIFY as u64, libc::F_SETPIPE_SZ as u64];
+    let barred = [
+        libc::F_SETOWN as u64,
+        F_SETOWN_EX,
+        F_SETSIG,
+        libc::F_SETLEASE as u64,
+        libc::F_NOTIFY as u64,
+        libc::F_SETPIPE_SZ as u64,
+    ];
     when(libc::SYS_fcntl, &[&barred.map(|v| (1, Ne, v))])?;
     const WRITE_EXEC: u64 = (libc::PROT_WRITE | libc::PROT_EXEC) as u64;
-    let not_both: [&[_]; 2] = [&[(2, MaskedEq(libc::PROT_WRITE as u64), 0)], &[(2, MaskedEq(libc::PROT_EXEC as u64), 0)]];
+    let not_both: [&[_]; 2] =
+        [&[(2, MaskedEq(libc::PROT_WRITE as u64), 0)], &[(2, MaskedEq(libc::PROT_EXEC as u64), 0)]];
     when(libc::SYS_mmap, &not_both)?;
     when(libc::SYS_mprotect, &[&[(2, MaskedEq(WRITE_EXEC & !(libc::PROT_WRITE as u64)), 0)]])?;
 
@@ -102,7 +114,7 @@ fn allowed(openings: Openings) -> Result<Rules> {
 }
 
 /// The whole process dies.
-const KILLED: &[i64] = &[
+pub(super) const KILLED: &[i64] = &[
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -364,7 +376,15 @@ mod tests {
         }
         let rules = allowed(Openings { processes: true, signals: true }).unwrap();
         assert!(KILLED.iter().all(|call| !rules.contains_key(call)));
-        for call in [libc::SYS_socket, libc::SYS_connect, libc::SYS_memfd_create, libc::SYS_execveat, libc::SYS_setuid, libc::SYS_shmget, libc::SYS_seccomp] {
+        for call in [
+            libc::SYS_socket,
+            libc::SYS_connect,
+            libc::SYS_memfd_create,
+            libc::SYS_execveat,
+            libc::SYS_setuid,
+            libc::SYS_shmget,
+            libc::SYS_seccomp,
+        ] {
             assert!(!rules.contains_key(&call), "{call}");
         }
     }

@@ -24,7 +24,9 @@ impl HumanEval {
     pub fn program(&self, completion: &str) -> Test {
         let whole = completion.lines().any(|line| {
             let rest = line.strip_prefix("async ").unwrap_or(line).strip_prefix("def ");
-            rest.is_some_and(|rest| rest.trim_start().strip_prefix(&self.entry_point).is_some_and(|r| r.trim_start().starts_with('(')))
+            rest.is_some_and(|rest| {
+                rest.trim_start().strip_prefix(&self.entry_point).is_some_and(|r| r.trim_start().starts_with('('))
+            })
         });
         // A whole function still gets the prompt's imports and helpers: the prompt's own (bodiless but documented) function is then replaced.
         let glue = if whole { "\n    pass\n\n" } else { "" };
@@ -87,7 +89,11 @@ mod tests {
         for row in &rows {
             let test = row.program(&row.canonical_solution);
             assert!(matches!(test.expect, Expect::Asserts));
-            assert!(test.source.starts_with(&row.prompt) && test.source.ends_with(&format!("check({})\n", row.entry_point)), "{}", row.task_id);
+            assert!(
+                test.source.starts_with(&row.prompt) && test.source.ends_with(&format!("check({})\n", row.entry_point)),
+                "{}",
+                row.task_id
+            );
             assert!(test.source.contains(&row.canonical_solution));
         }
     }

@@ -15,6 +15,7 @@ import builtins, gc, json, resource, select, signal, struct, threading, time
 
 HEAD = struct.Struct("<IIIIB32s")  # source, stdin, wall ms, output bytes, style, nonce
 TAIL = struct.Struct("<BBiQQQIII")  # cause, clean, status, wall us, cpu us, peak kB, lengths of stdout, stderr, report
+SCRATCH = os.getcwd()
 PROGRAM, ASSERTS = 0, 1
 ENDED, WALL, OUTPUT = 0, 1, 2
 REPORT_BYTES = 65536
@@ -98,9 +99,8 @@ def run(source, style, nonce, report):
 def clean():
     """Empties the scratch folder; False where that fails (the host then starts a new interpreter)."""
     try:
-        os.chdir("/tmp")
-        os.chmod("/tmp", 0o700)
-        folders = ["/tmp"]
+        os.chdir(SCRATCH)
+        folders = [SCRATCH]
         for folder in folders:  # grows while it is walked
             os.chmod(folder, 0o700)
             with os.scandir(folder) as entries:
@@ -111,7 +111,7 @@ def clean():
                         os.unlink(entry.path)
         for folder in reversed(folders[1:]):
             os.rmdir(folder)
-        return not os.listdir("/tmp")
+        return not os.listdir(SCRATCH)
     except BaseException:
         return False
 
