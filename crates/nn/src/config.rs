@@ -26,6 +26,8 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use keys::idle;
+
 /// The families that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {

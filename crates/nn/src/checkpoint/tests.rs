@@ -152,20 +152,20 @@ fn a_failed_save_keeps_the_first() {
 #[test]
 fn what_does_not_fit_is_named() {
     let (config, weights) = model("llama");
-    let but = |change: &dyn Fn(&mut Vec<(String, Tensor)>)| {
+    let but = |change: fn(&mut Vec<(String, Tensor)>)| {
         let mut changed = weights.clone();
         change(&mut changed);
         refusal(saved(&changed, Dtype::F32, usize::MAX).path(), &config)
     };
-    let q = "model.layers.1.self_attn.q_proj.weight";
-    let error = but(&|w| w.retain(|(name, _)| name != q));
-    assert!(error.contains("1 of 30 tensors are missing") && error.contains(q), "{error}");
-    let error = but(&|w| w.retain(|(name, _)| name != "lm_head.weight"));
+    const Q: &str = "model.layers.1.self_attn.q_proj.weight";
+    let error = but(|w| w.retain(|(name, _)| name != Q));
+    assert!(error.contains("1 of 30 tensors are missing") && error.contains(Q), "{error}");
+    let error = but(|w| w.retain(|(name, _)| name != "lm_head.weight"));
     assert!(error.contains("`lm_head.weight`") && error.contains("tie_word_embeddings"), "{error}");
-    let error = but(&|w| w.push(("model.layers.0.self_attn.q_proj.bias".into(), Tensor::zeros(&[64]))));
+    let error = but(|w| w.push(("model.layers.0.self_attn.q_proj.bias".into(), Tensor::zeros(&[64]))));
     assert!(error.contains("unexpected") && error.contains("q_proj.bias"), "{error}");
-    let error = but(&|w| w.iter_mut().filter(|(name, _)| name == q).for_each(|(_, t)| *t = t.reshape(&[32, 128])));
-    assert!(error.contains(q) && error.contains("[32, 128]") && error.contains("[64, 64]"), "{error}");
+    let error = but(|w| w.iter_mut().filter(|(name, _)| name == Q).for_each(|(_, t)| *t = t.reshape(&[32, 128])));
+    assert!(error.contains(Q) && error.contains("[32, 128]") && error.contains("[64, 64]"), "{error}");
     let mut buffered = weights.clone();
     buffered.push(("model.layers.0.self_attn.rotary_emb.inv_freq".into(), Tensor::zeros(&[8])));
     let temp = saved(&buffered, Dtype::F32, usize::MAX);
@@ -362,7 +362,7 @@ proptest! {
         if let Ok(all) = read {
             for tensor in all.values() {
                 let n: usize = tensor.shape().iter().product();
-                prop_assert!(tensor.float().map_or(true, |t| t.data().len() == n));
+                prop_assert!(tensor.float().is_none_or(|t| t.data().len() == n));
                 prop_assert!(tensor.ints().is_none_or(|v| v.len() == n));
             }
         }

@@ -102,9 +102,12 @@ pub(super) const HARMLESS: &[&str] = &[
     "use_return_dict",
 ];
 
+/// Whether a value changes nothing.
+type ChangesNothing = fn(&Value) -> bool;
+
 /// A key that changes the mathematics and is not implemented for these families, with the test of the value that changes
 /// nothing. null, false, empty lists and empty objects change nothing anywhere.
-pub(super) const REFUSED: &[(&str, fn(&Value) -> bool)] = &[
+pub(super) const REFUSED: &[(&str, ChangesNothing)] = &[
     ("_sliding_window_pattern", never),
     ("add_cross_attention", never),
     ("alibi", never),
@@ -182,7 +185,7 @@ fn yes(value: &Value) -> bool {
 }
 
 /// null, false, `[]`, `{}`: nothing was asked for.
-pub(super) fn idle(value: &Value) -> bool {
+pub(crate) fn idle(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::Array(list) => list.is_empty(),

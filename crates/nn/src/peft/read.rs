@@ -4,6 +4,7 @@ use postgrad_base::{Error, Result};
 use serde_json::{Map, Value};
 
 use super::{LoraConfig, Targets, regex};
+use crate::config::idle;
 
 /// Keys that are read below.
 const READ: &[&str] = &[
@@ -58,15 +59,6 @@ const REFUSED: &[&str] = &[
     "use_qalora",
     "velora_config",
 ];
-
-fn idle(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        _ => false,
-    }
-}
 
 fn refused(key: &str, value: &Value) -> Error {
     let text: String = value.to_string().chars().take(60).collect();
