@@ -10,6 +10,7 @@ pub mod convert;
 pub mod dataset;
 pub mod example;
 pub mod mixture;
+mod order;
 mod python;
 pub mod reader;
 pub mod record;

@@ -117,7 +117,9 @@ pub fn find_files(paths: &[String]) -> Result<Vec<DataFile>> {
         } else if !as_path.exists() && path.contains(['*', '?', '[']) {
             let pattern =
                 glob::glob(path).map_err(|e| Error::usage(format!("`{path}` is not a pattern")).because(e))?;
-            let mut matched: Vec<PathBuf> = pattern.filter_map(|p| p.ok()).filter(|p| p.is_file()).collect();
+            let hidden = |p: &Path| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+            let mut matched: Vec<PathBuf> =
+                pattern.filter_map(|p| p.ok()).filter(|p| p.is_file() && !hidden(p)).collect();
             matched.sort();
             if matched.is_empty() {
                 return Err(Error::usage(format!("no file matches {path}")));

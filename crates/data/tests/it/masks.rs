@@ -236,7 +236,7 @@ fn talk() -> impl Strategy<Value = Vec<(String, String)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn marks_and_renderings_agree_on_what_is_trained(talk in talk()) {

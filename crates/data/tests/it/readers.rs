@@ -51,7 +51,7 @@ fn rows() -> impl Strategy<Value = Vec<Map<String, Value>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
     fn rows_come_back_as_they_were_written(rows in rows(), bom in any::<bool>()) {
