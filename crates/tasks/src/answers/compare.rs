@@ -164,6 +164,12 @@ impl Comparison {
             })
     }
 
+    /// The same items where only one side repeats some.
+    fn without_repeats(&self, a: &[Answer], b: &[Answer]) -> bool {
+        let repeats = |xs: &[Answer]| (1..xs.len()).any(|n| xs[..n].iter().any(|x| self.answers(x, &xs[n])));
+        a.len() != b.len() && self.covers(a, b) && self.covers(b, a) && repeats(a) != repeats(b)
+    }
+
     fn lists(&self, gold: &Answer, pred: &Answer) -> bool {
         let (g, p) = (Named::of(gold), Named::of(pred));
         let (Some(g), Some(p)) = (g, p) else { return false };
@@ -191,7 +197,7 @@ impl Comparison {
         if matches!(gold, Answer::Set(_)) || matches!(pred, Answer::Set(_)) {
             return self.covers(&g.values, &p.values) && self.covers(&p.values, &g.values);
         }
-        self.matching(&g.values, &p.values)
+        self.matching(&g.values, &p.values) || self.without_repeats(&g.values, &p.values)
     }
 
     fn relations(&self, gold: &Answer, pred: &Answer) -> bool {
@@ -307,9 +313,16 @@ impl Comparison {
                 Interval(..) | Union(_) | Intersection(_) | Difference(..) | Reals | Empty | Set(_) | Relation(..)
             )
         };
-        if !is_set(gold) || !is_set(pred) {
+        let (gold, pred) = match (is_set(gold), is_set(pred)) {
+            (true, true) => (gold.clone(), pred.clone()),
+            (true, false) => (gold.clone(), open_interval(pred.clone())),
+            (false, true) => (open_interval(gold.clone()), pred.clone()),
+            (false, false) => return false,
+        };
+        if !is_set(&gold) || !is_set(&pred) {
             return false;
         }
+        let (gold, pred) = (&gold, &pred);
         if let (Some(a), Some(b)) = (sets::spans(gold), sets::spans(pred)) {
             return self.spans(&a, &b);
         }
@@ -447,7 +460,7 @@ impl Comparison {
             }
             let v = eval::eval(&d, &Point::new());
             let by = eval::eval(&Expr::Num(by.clone(), 0), &Point::new()).z.re;
-            v.is_finite() && v.is_real() && v.z.norm() + v.err <= by * (1.0 + 1e-9)
+            v.is_finite() && v.is_real() && v.z.norm() <= by * (1.0 + 1e-9) + v.err
         };
         if !gold.symbols().is_empty() || !pred.symbols().is_empty() {
             return false;
@@ -653,42 +666,43 @@ impl Assignment {
     }
 }
 
+/// Only products and quotients of capital letters.
+fn segments(e: &Expr) -> bool {
+    match e {
+        Expr::Sym(s) => s.bytes().all(|b| b.is_ascii_uppercase()),
+        Expr::Mul(xs) => xs.iter().all(segments),
+        Expr::Pow(base, k) => **k == Expr::int(-1) && segments(base),
+        _ => false,
+    }
+}
+
 /// A side that only names something.
-fn name_of(a: &Answer) -> Option<(String, bool)> {
+pub fn name_of(a: &Answer) -> Option<(String, bool)> {
     match a {
         Answer::Value(Expr::Sym(s), None) => Some((s.clone(), true)),
         Answer::Choice(c, None) => Some((c.to_string(), true)),
         Answer::Text(t) => Some((t.clone(), false)),
+        Answer::Tuple(xs) if xs.iter().all(|x| matches!(x, Answer::Value(Expr::Sym(_), None))) => {
+            Some((a.to_string(), false))
+        }
+        // lengths and their ratios: AB, AB/CD, |AB|
+        Answer::Value(e @ Expr::Mul(_), None) if segments(e) => Some(("segment".into(), false)),
+        Answer::Value(Expr::Fun(Fun::Conj | Fun::Abs, xs), None) if matches!(xs.as_slice(), [e @ Expr::Mul(_)] if segments(e)) => {
+            Some(("segment".into(), false))
+        }
         // f(x), and P(A)
         Answer::Value(Expr::Mul(xs), None) => match xs.as_slice() {
-            [Expr::Sym(f), Expr::Sym(x)]
-                if matches!(f.trim_end_matches('\''), "f" | "g" | "h" | "P" | "p" | "F" | "Q" | "S" | "V" | "T")
-                    && x.len() <= 2 =>
-            {
+            [Expr::Sym(f), x @ (Expr::Sym(_) | Expr::Num(_, 0))] if FUNCTIONS.contains(&f.trim_end_matches('\'')) => {
                 Some((format!("{f}({x})"), false))
-            }
-            [Expr::Sym(f), Expr::Num(n, 0)] if matches!(f.as_str(), "f" | "g" | "h" | "P") => {
-                Some((format!("{f}({n})"), false))
-            }
-            names
-                if names.len() <= 3
-                    && names.iter().all(|n| matches!(n, Expr::Sym(s) if s.bytes().all(|b| b.is_ascii_uppercase()))) =>
-            {
-                Some(("segment".into(), false))
-            }
-            _ => None,
-        },
-        Answer::Value(Expr::Fun(Fun::Conj | Fun::Abs, xs), None) => match xs.as_slice() {
-            [Expr::Mul(names)]
-                if names.iter().all(|n| matches!(n, Expr::Sym(s) if s.bytes().all(|b| b.is_ascii_uppercase()))) =>
-            {
-                Some(("segment".into(), false))
             }
             _ => None,
         },
         _ => None,
     }
 }
+
+/// Letters that a bracket applies when they stand alone before an equals sign.
+const FUNCTIONS: [&str; 13] = ["f", "g", "h", "P", "p", "F", "G", "Q", "S", "V", "T", "W", "y"];
 
 /// A list's items, those that are assignments under their names.
 #[derive(Clone)]

@@ -363,7 +363,7 @@ impl fmt::Display for Expr {
                 Const::Inf => "inf",
                 Const::Deg => "deg",
                 Const::Percent => "%",
-                Const::PlusMinus => "pm",
+                Const::PlusMinus => "\\pm 1",
             }),
             Expr::Add(terms) => {
                 for (n, term) in terms.iter().enumerate() {
@@ -383,6 +383,20 @@ impl fmt::Display for Expr {
                 Ok(())
             }
             Expr::Mul(factors) => {
+                if let [rest @ .., Expr::Const(c @ (Const::Percent | Const::Deg))] = factors.as_slice()
+                    && !rest.is_empty()
+                {
+                    let rest = if let [only] = rest { only.clone() } else { Expr::Mul(rest.to_vec()) };
+                    rest.write_at(f, 4)?;
+                    return f.write_str(if *c == Const::Percent { "%" } else { "^\\circ" });
+                }
+                if let [Expr::Const(Const::PlusMinus), rest @ ..] = factors.as_slice()
+                    && !rest.is_empty()
+                {
+                    f.write_str("\\pm ")?;
+                    let rest = if let [only] = rest { only.clone() } else { Expr::Mul(rest.to_vec()) };
+                    return rest.write_at(f, 2);
+                }
                 let mut first = true;
                 for factor in factors {
                     let below = match factor {

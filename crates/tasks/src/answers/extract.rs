@@ -66,6 +66,8 @@ pub struct Extraction {
 const CANDIDATES: usize = 24;
 const REACH: usize = 4096;
 const SHORT: usize = 200;
+/// How much of a text's end is searched for an announcement.
+const TAIL: usize = 32_768;
 
 /// The answer of a response.
 pub fn extract(text: &str, mode: Mode) -> Extraction {
@@ -87,7 +89,15 @@ fn after_thinking(text: &str) -> &str {
 }
 
 fn strict(text: &str) -> Option<Found> {
-    tag(text).or_else(|| boxed(text)).or_else(|| hashes(text)).or_else(|| phrase(text))
+    let marked = tag(text).or_else(|| {
+        let (found, end) = boxed(text)?;
+        // a box on the way, and a final answer announced after it
+        let rest = &text[end..];
+        let announced = rest.len() > 14
+            && ["final answer is", "final answer:"].iter().any(|a| clip(rest, TAIL).to_ascii_lowercase().contains(a));
+        Some(if announced { phrase(rest).unwrap_or(found) } else { found })
+    });
+    marked.or_else(|| hashes(text)).or_else(|| phrase(text))
 }
 
 fn tag(text: &str) -> Option<Found> {
@@ -98,16 +108,20 @@ fn tag(text: &str) -> Option<Found> {
     if inner.is_empty() {
         return None;
     }
-    let deeper = boxed(inner).or_else(|| hashes(inner)).or_else(|| if inner.len() > 60 { phrase(inner) } else { None });
+    let deeper = boxed(inner)
+        .map(|(found, _)| found)
+        .or_else(|| hashes(inner))
+        .or_else(|| if inner.len() > 60 { phrase(inner) } else { None });
     Some(Found { text: deeper.map_or_else(|| inner.to_string(), |d| d.text), place: Place::Tag })
 }
 
 /// The last box that closes; boxes that only a comma or "and" parts are one list.
-fn boxed(text: &str) -> Option<Found> {
+fn boxed(text: &str) -> Option<(Found, usize)> {
+    let mut after_last = text.len();
     let mut end = text.len();
     let mut last: Option<(usize, String)> = None;
     for _ in 0..CANDIDATES {
-        let at = [text[..end].rfind("\\boxed"), text[..end].rfind("\\fbox")].into_iter().flatten().max()?;
+        let Some(at) = last_box(text, end) else { break };
         end = at;
         let after = at + if text[at..].starts_with("\\boxed") { 6 } else { 5 };
         let rest = clip(&text[after..], REACH + 64);
@@ -128,31 +142,54 @@ fn boxed(text: &str) -> Option<Found> {
             continue;
         }
         match &mut last {
-            None => last = Some((at, content.to_string())),
+            None => {
+                last = Some((at, content.to_string()));
+                after_last = close;
+            }
             Some((from, list)) => {
-                let between = text.get(close..*from)?;
-                let glue = between.len() <= 12
-                    && between
-                        .split(|c: char| !c.is_ascii_alphabetic())
-                        .all(|w| matches!(w, "" | "and" | "or" | "text"))
-                    && between.contains(|c: char| c == ',' || c == 'a' || c == 'o');
-                if !glue {
+                if !text.get(close..*from).is_some_and(joins) {
                     break;
                 }
                 *list = format!("{content}, {list}");
                 *from = at;
             }
         }
-        if last.is_some() && !text[..at].ends_with([' ', '$', ',', '{', '(']) && !text[..at].ends_with("and") {
-            break;
-        }
-        // a box before this one matters only if it is near
-        let near = floor_boundary(text, at.saturating_sub(16));
-        if !text[near..at].contains(['}', '$']) {
+        // an earlier box matters only if it is near
+        let near = floor_boundary(text, at.saturating_sub(REACH));
+        if !text[near..at].contains("\\boxed") {
             break;
         }
     }
-    last.map(|(_, text)| Found { text, place: Place::Boxed })
+    last.map(|(_, text)| (Found { text, place: Place::Boxed }, after_last))
+}
+
+/// Does the text between two boxes make them one answer: nothing, a comma, "and", a name and its sign?
+fn joins(between: &str) -> bool {
+    if between.len() > 60 || between.contains(['.', '\n', ':', ';']) {
+        return false;
+    }
+    let mut link = between.contains(',') || between.trim_matches(['$', ' ']).is_empty();
+    for word in between.split(|c: char| !c.is_ascii_alphabetic()) {
+        match word.to_ascii_lowercase().as_str() {
+            "and" | "or" => link = true,
+            "no" | "not" | "wait" | "actually" | "so" | "then" | "thus" | "therefore" | "hence" | "but" | "because"
+            | "is" | "implies" | "gives" | "rather" => return false,
+            _ => {}
+        }
+    }
+    link
+}
+
+/// The last `\boxed` or `\fbox` before `end`.
+fn last_box(text: &str, mut end: usize) -> Option<usize> {
+    let s = text.as_bytes();
+    loop {
+        let at = s[..end].iter().rposition(|b| *b == b'\\')?;
+        if s[at..].starts_with(b"\\boxed") || s[at..].starts_with(b"\\fbox") {
+            return Some(at);
+        }
+        end = at;
+    }
 }
 
 fn hashes(text: &str) -> Option<Found> {
@@ -197,7 +234,7 @@ const ANNOUNCE: [&str; 22] = [
 
 fn phrase(text: &str) -> Option<Found> {
     // the announcements are near the end; a long text is searched in its last part only
-    let tail = &text[floor_boundary(text, text.len().saturating_sub(200_000))..];
+    let tail = &text[floor_boundary(text, text.len().saturating_sub(TAIL))..];
     let mut plain: String = tail
         .chars()
         .map(|c| if c == '*' || c == '_' && !tail.contains('\\') { '\u{1}' } else { c.to_ascii_lowercase() })
@@ -211,12 +248,17 @@ fn phrase(text: &str) -> Option<Found> {
     if found.is_empty() {
         return last_line_label(text);
     }
-    Some(Found { text: found.to_string(), place: Place::Phrase })
+    let inner = if found.len() > SHORT || is_bare(found) {
+        None
+    } else {
+        last_formula(found).map(|f| f.text).or_else(|| last_number(found))
+    };
+    Some(Found { text: inner.unwrap_or_else(|| found.to_string()), place: Place::Phrase })
 }
 
 /// The last line of the form `A: 18`, unless the lines are choices (`B: ...`).
 fn last_line_label(text: &str) -> Option<Found> {
-    let line = text.trim_end().rsplit('\n').next()?.trim();
+    let line = text.trim().rsplit_once('\n')?.1.trim();
     let rest = line.strip_prefix("A:")?.trim();
     (!rest.is_empty() && rest.len() < SHORT && !text.contains("\nB:"))
         .then(|| Found { text: rest.to_string(), place: Place::Phrase })
@@ -323,8 +365,17 @@ fn flexible(text: &str, mode: Mode) -> Option<Found> {
 
 /// Is a short text an answer without a sentence around it?
 fn is_bare(body: &str) -> bool {
+    // "The point is $(1,2)$." has words before its formula
+    let opening = ["$", "\\(", "\\["].into_iter().filter_map(|open| body.find(open)).min();
+    if let Some(at) = opening {
+        let words = |w: &&str| w.len() > 1 && w.bytes().all(|b| b.is_ascii_alphabetic());
+        let before: Vec<&str> = body[..at].split(|c: char| !c.is_ascii_alphabetic()).filter(words).collect();
+        if (before.len() >= 2 || before.iter().any(|w| w.len() >= 4)) && last_formula(body).is_some() {
+            return false;
+        }
+    }
     match parse::parse(body) {
-        Answer::Text(t) => t.split(' ').count() <= 4 || !body.bytes().any(|b| b.is_ascii_digit()),
+        Answer::Text(t) => t.split(' ').count() <= 3 || !body.bytes().any(|b| b.is_ascii_digit()),
         Answer::List(items) => !items.iter().any(|i| matches!(i, Answer::Text(t) if t.split(' ').count() > 3)),
         Answer::Relation(sides, _) => !sides.iter().any(|i| matches!(i, Answer::Text(t) if t.split(' ').count() > 6)),
         Answer::Value(_, Some(u)) => u.name().split(' ').count() <= 6,
@@ -334,7 +385,7 @@ fn is_bare(body: &str) -> bool {
 
 /// The last `$...$` of the text if little follows it.
 fn last_formula(tail: &str) -> Option<Found> {
-    for (open, close) in [("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")] {
+    for (open, close) in [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")] {
         let Some(end) = tail.rfind(close) else { continue };
         let Some(start) = tail[..end].rfind(open) else { continue };
         let inner = tail[start + open.len()..end].trim();

@@ -223,8 +223,17 @@ pub fn plain_spelling(text: &str) -> String {
 
 /// Tokens of `text` (as `plain_spelling` left it), or none where it holds something that is no notation known here.
 pub fn lex(text: &str, commas: Commas) -> Option<Vec<Tok>> {
-    let mut lexer =
-        Lexer { s: text.as_bytes(), i: 0, out: Vec::new(), commas, one_digit: BTreeSet::new(), spaced: false };
+    let mut lexer = Lexer {
+        s: text.as_bytes(),
+        i: 0,
+        out: Vec::new(),
+        commas,
+        one_digit: BTreeSet::new(),
+        spaced: false,
+        paired: false,
+    };
+    let dollars = (0..lexer.s.len()).filter(|n| lexer.s[*n] == b'$' && (*n == 0 || lexer.s[*n - 1] != b'\\')).count();
+    lexer.paired = dollars.is_multiple_of(2);
     lexer.run()?;
     Some(lexer.out)
 }
@@ -238,6 +247,8 @@ struct Lexer<'a> {
     one_digit: BTreeSet<usize>,
     /// Was there a space before this token?
     spaced: bool,
+    /// Dollar signs come in pairs: they delimit mathematics and are no currency.
+    paired: bool,
 }
 
 impl Lexer<'_> {
@@ -323,7 +334,12 @@ impl Lexer<'_> {
                 b'$' => {
                     self.i += 1;
                     // "$5" is money; "$5$" lost its pair of signs before
-                    if self.s[self.i..].iter().find(|b| **b != b' ').is_some_and(|b| b.is_ascii_digit() || *b == b'.') {
+                    if !self.paired
+                        && self.s[self.i..]
+                            .iter()
+                            .find(|b| **b != b' ')
+                            .is_some_and(|b| b.is_ascii_digit() || *b == b'.')
+                    {
                         self.push(Tok::Currency("dollar"));
                     }
                     return Some(());
@@ -458,8 +474,15 @@ impl Lexer<'_> {
     fn group_separator(&self) -> usize {
         let rest = &self.s[self.i..];
         for form in [&b"{,}"[..], b"\\,", b",\\!", b"{,}\\!", b"\\ ", b"\\;", b"~"] {
-            if rest.starts_with(form) && self.group_of_three(form.len()) {
-                return form.len();
+            if rest.starts_with(form) {
+                let spaces = if form.ends_with(b"!") {
+                    rest[form.len()..].iter().take_while(|b| **b == b' ').count()
+                } else {
+                    0
+                };
+                if self.group_of_three(form.len() + spaces) {
+                    return form.len() + spaces;
+                }
             }
         }
         match self.peek(0) {
@@ -519,7 +542,14 @@ impl Lexer<'_> {
                 && units::is_letter(&run);
             let temperature =
                 matches!(self.out.last(), Some(Tok::Word(w)) if w == "degree") && matches!(run.as_str(), "C" | "F");
-            self.push(if unit || per || temperature { Tok::Word(run) } else { letter(&run) });
+            // the article before a word
+            let rest = &self.s[self.i..];
+            let following = rest.iter().skip(1).take_while(|b| b.is_ascii_alphabetic()).count();
+            let article = matches!(run.as_str(), "a" | "A" | "I")
+                && rest.first() == Some(&b' ')
+                && following >= 2
+                && std::str::from_utf8(&rest[1..1 + following]).is_ok_and(|w| named(w).is_none());
+            self.push(if unit || per || temperature || article { Tok::Word(run) } else { letter(&run) });
             return Some(());
         }
         if after_number && spaced && (run == "in" && next == 0 || run != "in" && units::is_unit(&run)) {
@@ -528,6 +558,16 @@ impl Lexer<'_> {
         }
         if let Some(tok) = named(&run) {
             self.push(tok);
+            return Some(());
+        }
+        // "1orx=2"
+        if let Some(rest) = run.strip_prefix("or").or_else(|| run.strip_prefix("and"))
+            && rest.len() == 1
+            && !spaced
+            && matches!(self.out.last(), Some(Tok::Num(..)))
+        {
+            self.push(if run.starts_with("or") { Tok::Or } else { Tok::And });
+            self.push(letter(rest));
             return Some(());
         }
         let lower = run.to_ascii_lowercase();
@@ -552,6 +592,14 @@ impl Lexer<'_> {
             self.push(Tok::Word(run));
             return Some(());
         }
+        // beside a longer word it is a word: "New York", "ice-cream"
+        let beside = &self.s[self.i..];
+        let gap = beside.iter().take_while(|b| matches!(b, b' ' | b'-')).count();
+        let word_after = gap > 0 && beside[gap..].iter().take_while(|b| b.is_ascii_alphabetic()).count() >= 4;
+        if run.len() >= 2 && (word_after || matches!(self.out.last(), Some(Tok::Word(w)) if w.len() > 1)) {
+            self.push(Tok::Word(run));
+            return Some(());
+        }
         if let Some(rest) = lower.strip_prefix("ln").or_else(|| lower.strip_prefix("pi"))
             && rest.len() == 1
         {
@@ -560,7 +608,7 @@ impl Lexer<'_> {
             return Some(());
         }
         // a short run alone between spaces that is an English word, not a product
-        if SHORT_WORDS.contains(&lower.as_str()) {
+        if SHORT_WORDS.contains(&lower.as_str()) && run.bytes().skip(1).any(|b| b.is_ascii_lowercase()) {
             self.push(Tok::Word(run));
             return Some(());
         }
@@ -688,6 +736,7 @@ impl Lexer<'_> {
                 Tok::End
             }
             "cr" => Tok::Row,
+            "angle" | "triangle" | "measuredangle" => Tok::Word(name.trim_start_matches("measured").to_string()),
             "text" | "textbf" | "textit" | "textrm" | "textnormal" | "mbox" | "hbox" | "textsf" | "texttt"
             | "textup" => return self.text_group(false),
             "mathrm" | "operatorname" | "rm" | "mathit" | "mathsf" | "mathtt" | "unit" | "si" => {
@@ -736,7 +785,14 @@ impl Lexer<'_> {
             "varepsilon" => Tok::Id("epsilon".into()),
             "varphi" => Tok::Id("phi".into()),
             "vartheta" => Tok::Id("theta".into()),
-            other => Tok::Fun(Fun::named(other)?),
+            other => match Fun::named(other) {
+                Some(f) => Tok::Fun(f),
+                // "\\quadx" lost its space
+                None => {
+                    let rest = other.strip_prefix("quad").filter(|r| r.len() == 1)?;
+                    letter(rest)
+                }
+            },
         };
         self.push(tok);
         Some(())
@@ -771,7 +827,12 @@ impl Lexer<'_> {
         let rest = &self.s[self.i..];
         let open = rest.iter().position(|b| *b == b'{')?;
         let close = matching_brace(rest, open)?;
-        let content = std::str::from_utf8(&rest[open + 1..close]).ok()?.trim().to_string();
+        let content = std::str::from_utf8(&rest[open + 1..close])
+            .ok()?
+            .trim_matches([' ', '~'])
+            .trim_start_matches("\\ ")
+            .trim()
+            .to_string();
         self.i += close + 1;
         let after_value =
             matches!(self.out.last(), Some(Tok::Num(..) | Tok::Close(_) | Tok::Word(_) | Tok::Const(Const::Pi)))
@@ -779,6 +840,27 @@ impl Lexer<'_> {
         if content.len() == 1 && content.bytes().all(|b| b.is_ascii_alphabetic()) {
             let unit = after_value && units::is_letter(&content);
             self.push(if unit { Tok::Word(content) } else { letter(&content) });
+            return Some(());
+        }
+        if after_value && content.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'^' | b' ' | b'.')) {
+            // a unit: m/s^2
+            let mut rest = content.as_str();
+            while let Some(c) = rest.chars().next() {
+                let n = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+                match c {
+                    _ if n > 0 => match &rest[..n] {
+                        "and" => self.push(Tok::And),
+                        "or" => self.push(Tok::Or),
+                        "percent" => self.push(Tok::Op('%')),
+                        "degrees" | "degree" => self.push(Tok::Degree),
+                        word => self.push(Tok::Word(word.to_string())),
+                    },
+                    '/' | '^' => self.push(Tok::Op(c)),
+                    '0'..='9' => self.push(Tok::Num(Q::from_integer((c as u8 - b'0').into()), 0, c.to_string())),
+                    _ => {}
+                }
+                rest = &rest[n.max(1)..];
+            }
             return Some(());
         }
         if (upright_math || content.len() <= 6)

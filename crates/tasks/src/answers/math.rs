@@ -98,7 +98,7 @@ impl Parser<'_> {
                     self.i += 1;
                 }
             }
-            let factor = self.mixed_or_factor()?;
+            let factor = self.factor()?;
             let factor = if sign { factor.negated() } else { factor };
             product = Some(match product {
                 None => factor,
@@ -135,40 +135,41 @@ impl Parser<'_> {
         }
     }
 
-    /// `3\frac12` and `3 1/2` are sums; anything else is a factor.
-    fn mixed_or_factor(&mut self) -> Option<Expr> {
-        if let Some(Tok::Num(whole, 0, digits)) = self.peek()
-            && !digits.is_empty()
-        {
-            match &self.t[self.i + 1..] {
-                [Tok::Frac, ..] => {
-                    let whole = whole.clone();
-                    let before = self.i;
-                    self.i += 1;
-                    if let Some(Expr::Num(part, 0)) = self.factor()
-                        && part.is_positive()
-                        && part < One::one()
-                        && !part.is_integer()
-                        && self.peek() != Some(&Tok::Op('^'))
-                    {
-                        return Some(Expr::Num(whole + part, 0));
-                    }
-                    self.i = before;
-                }
-                [Tok::Num(n, 0, _), Tok::Op('/'), Tok::Num(d, 0, _), ..] if n < d && n.is_positive() => {
-                    let value = whole + n / d;
-                    self.i += 4;
-                    return Some(Expr::Num(value, 0));
-                }
-                _ => {}
-            }
+    /// `3\frac12` and `3 1/2` are sums.
+    fn mixed_number(&mut self) -> Option<Expr> {
+        let Some(Tok::Num(whole, 0, digits)) = self.peek() else { return None };
+        if digits.is_empty() {
+            return None;
         }
-        self.factor()
+        match &self.t[self.i + 1..] {
+            [Tok::Frac, ..] => {
+                let (whole, before) = (whole.clone(), self.i);
+                self.i += 1;
+                if let Some(Expr::Num(part, 0)) = self.deeper(Self::primary)
+                    && part.is_positive()
+                    && part < One::one()
+                    && self.peek() != Some(&Tok::Op('^'))
+                {
+                    return Some(Expr::Num(whole + part, 0));
+                }
+                self.i = before;
+                None
+            }
+            [Tok::Num(n, 0, _), Tok::Op('/'), Tok::Num(d, 0, _), ..] if n < d && n.is_positive() => {
+                let value = whole + n / d;
+                self.i += 4;
+                Some(Expr::Num(value, 0))
+            }
+            _ => None,
+        }
     }
 
     fn factor(&mut self) -> Option<Expr> {
         self.deeper(|p| {
-            let mut e = p.primary()?;
+            let mut e = match p.mixed_number() {
+                Some(e) => e,
+                None => p.primary()?,
+            };
             loop {
                 match p.peek() {
                     Some(Tok::Op('!')) => {

@@ -72,8 +72,8 @@ impl fmt::Display for Answer {
                 join(f, xs, ", ")?;
                 f.write_str("\\}")
             }
-            Answer::Union(xs) => join(f, xs, " \\cup "),
-            Answer::Intersection(xs) => join(f, xs, " \\cap "),
+            Answer::Union(xs) => join(f, xs, if xs.iter().any(is_inequality) { " or " } else { " \\cup " }),
+            Answer::Intersection(xs) => join(f, xs, if xs.iter().any(is_inequality) { " and " } else { " \\cap " }),
             Answer::Difference(a, b) => write!(f, "{a} \\setminus {b}"),
             Answer::Reals => f.write_str("\\mathbb{R}"),
             Answer::Empty => f.write_str("\\emptyset"),
@@ -135,7 +135,10 @@ pub fn parse_with(raw: &str, commas: Commas) -> Answer {
     if raw.len() > MAX_ANSWER {
         return Answer::Text(text::normal(raw));
     }
-    let spelled = lex::plain_spelling(raw);
+    let mut spelled = lex::plain_spelling(raw);
+    if spelled.contains("\\\\") && !spelled.replace("\\\\", "").contains("\\begin") {
+        spelled = escaped_once(&spelled);
+    }
     let body = unwrap(&spelled);
     if let Some(found) = special(body) {
         return found;
@@ -154,6 +157,26 @@ pub fn parse_with(raw: &str, commas: Commas) -> Answer {
         return found;
     }
     Answer::Text(text::normal(body))
+}
+
+/// `\\frac` as `\frac`: LaTeX that was escaped twice on its way.
+fn escaped_once(s: &str) -> String {
+    let mut out = String::with_capacity(s.len());
+    let mut rest = s;
+    while let Some(at) = rest.find("\\\\") {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 2..];
+        out.push_str(
+            if after.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '{' | '}' | '%' | '$' | ',' | '!')) {
+                "\\"
+            } else {
+                "\\\\"
+            },
+        );
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 /// The text without what only dresses it: mathematics' delimiters, bold, a final full stop, a box, an outer group.
@@ -359,16 +382,25 @@ fn answer(toks: &[Tok], level: usize) -> Option<Answer> {
     if parts.len() > 1 {
         return relation(&parts, &rels, level);
     }
-    let (parts, _) = split(toks, &depth, |t| *t == Tok::Sep(':'));
+    let (parts, _) =
+        split(toks, &depth, |t| *t == Tok::Sep(':') || matches!(t, Tok::Word(w) if w == "to" && toks.len() <= 8));
     if parts.len() > 1 {
+        let words_between = !toks.contains(&Tok::Sep(':'));
         let sides: Option<Vec<Answer>> = parts.iter().map(|p| answer(p, level + 1)).collect();
-        let mut sides = sides?;
-        if let [Answer::Text(_) | Answer::Value(Expr::Sym(_), _), _] = sides.as_slice() {
+        let Some(mut sides) = sides else { return if words_between { value(toks) } else { None } };
+        if let ([Answer::Text(_) | Answer::Value(Expr::Sym(_), _), _], false) = (sides.as_slice(), words_between) {
             return sides.pop(); // "Area: 5"
         }
         let values: Option<Vec<Expr>> =
             sides.into_iter().map(|s| if let Answer::Value(e, _) = s { Some(e) } else { None }).collect();
-        return values.map(Answer::Ratio);
+        // 12:05 is a time
+        let clock = parts.len() == 2 && matches!(parts[1], [Tok::Num(_, 0, d)] if d.len() == 2 && d.starts_with('0'));
+        if clock && let ([Tok::Num(h, 0, _)], [Tok::Num(_, 0, d)]) = (parts[0], parts[1]) {
+            return Some(Answer::Text(format!("{h}:{d}")));
+        }
+        if values.is_some() || !words_between {
+            return values.map(Answer::Ratio);
+        }
     }
     if let Some(found) = bracketed(toks, &depth, level) {
         return Some(found);
@@ -530,6 +562,7 @@ pub fn open_interval(a: Answer) -> Answer {
             Ok([a, b]) => Answer::Tuple(vec![a, b]),
             Err(items) => Answer::Tuple(items),
         },
+        Answer::List(items) => Answer::Set(items),
         other => other,
     }
 }
@@ -589,12 +622,7 @@ fn bracketed(toks: &[Tok], depth: &[usize], level: usize) -> Option<Answer> {
         }
     }
     let (parts, _) = split(inner, &inner_depth, |t| matches!(t, Tok::Sep(',')));
-    let (parts, semicolons) = if parts.len() == 1 {
-        let (parts, _) = split(inner, &inner_depth, |t| matches!(t, Tok::Sep(';')));
-        (parts, true)
-    } else {
-        (parts, false)
-    };
+    let parts = if parts.len() == 1 { split(inner, &inner_depth, |t| matches!(t, Tok::Sep(';'))).0 } else { parts };
     if parts.len() > 256 {
         return None;
     }
@@ -605,29 +633,25 @@ fn bracketed(toks: &[Tok], depth: &[usize], level: usize) -> Option<Answer> {
                 Some(Answer::Set(vec![item]))
             }
             Tok::Open(Bracket::Paren | Bracket::Brace) => answer(inner, level + 1),
-            Tok::Open(Bracket::Square) if matches!(inner.first(), Some(Tok::Open(Bracket::Square))) => {
-                match answer(inner, level + 1)? {
-                    Answer::Tuple(items) => rows(&[Answer::Tuple(items)]),
-                    _ => None,
-                }
-            }
+            Tok::Open(Bracket::Square) if inner.first() == Some(&Tok::Begin) => answer(inner, level + 1),
+            Tok::Open(Bracket::Square) => rows(&parts),
             _ => None,
         };
     }
-    let _ = semicolons;
+    if let (Tok::Open(Bracket::Square), Some(matrix)) = (open, rows(&parts)) {
+        return Some(matrix);
+    }
     let items: Option<Vec<Answer>> = parts.iter().map(|p| answer(p, level + 1)).collect();
     let items = items?;
     let infinite = items.iter().any(|i| matches!(i, Answer::Value(e, _) if e.has(Const::Inf)));
     let round = |t: &Tok| matches!(t, Tok::Open(Bracket::Paren) | Tok::Close(Bracket::Paren));
     let square = |t: &Tok| matches!(t, Tok::Open(Bracket::Square) | Tok::Close(Bracket::Square));
+    if *open == Tok::Open(Bracket::Brace) {
+        // LaTeX shows no plain braces: a list, or a set that lost its backslashes
+        return Some(Answer::List(items));
+    }
     if set {
         return Some(Answer::Set(items));
-    }
-    if square(open)
-        && square(close)
-        && items.iter().all(|i| matches!(i, Answer::Tuple(_) | Answer::Interval(..) | Answer::Matrix(_)))
-    {
-        return rows(&items).or(Some(Answer::Tuple(items)));
     }
     if items.len() == 2
         && (square(open) || square(close) || infinite)
@@ -640,18 +664,14 @@ fn bracketed(toks: &[Tok], depth: &[usize], level: usize) -> Option<Answer> {
     Some(Answer::Tuple(items))
 }
 
-/// `[[1,2],[3,4]]`: rows in brackets are a matrix (a pair in square brackets was read as an interval).
-fn rows(items: &[Answer]) -> Option<Answer> {
+/// `[[1,2],[3,4]]`: a list of rows in square brackets is a matrix.
+fn rows(parts: &[&[Tok]]) -> Option<Answer> {
     let mut out: Vec<Vec<Expr>> = Vec::new();
-    for item in items {
-        out.push(match item {
-            Answer::Interval(a, b, true, true) => vec![(**a).clone(), (**b).clone()],
-            Answer::Tuple(xs) => xs
-                .iter()
-                .map(|x| if let Answer::Value(e, None) = x { Some(e.clone()) } else { None })
-                .collect::<Option<_>>()?,
-            _ => return None,
-        });
+    for part in parts {
+        let [Tok::Open(Bracket::Square), inner @ .., Tok::Close(Bracket::Square)] = *part else { return None };
+        let depth = depths(inner)?;
+        let (cells, _) = split(inner, &depth, |t| *t == Tok::Sep(','));
+        out.push(cells.into_iter().map(whole).collect::<Option<_>>()?);
     }
     out.iter().all(|r| r.len() == out[0].len()).then_some(Answer::Matrix(out))
 }
@@ -727,7 +747,6 @@ fn value(toks: &[Tok]) -> Option<Answer> {
             Tok::Id(w) => pieces.push(Piece::Word(w.clone())),
             // "5 apples and 1 pear" was split before; brackets around a unit are dropped
             Tok::Open(Bracket::Paren) | Tok::Close(Bracket::Paren) | Tok::Degree | Tok::Op('\'') => {}
-            Tok::Num(..) | Tok::Const(_) if n > 0 => pieces.push(Piece::Word(String::from("_"))),
             _ => return words(toks),
         }
         n += 1;
@@ -767,14 +786,17 @@ fn number_base(toks: &[Tok]) -> Option<u32> {
 fn words(toks: &[Tok]) -> Option<Answer> {
     let mut out = Vec::new();
     let mut any = false;
-    for tok in toks {
+    for (n, tok) in toks.iter().enumerate() {
         match tok {
             Tok::Word(w) => {
                 any = true;
                 out.push(w.clone());
             }
             Tok::Id(w) => out.push(w.clone()),
-            Tok::Num(_, 0, digits) if !digits.is_empty() => out.push(digits.clone()),
+            Tok::Num(_, 0, digits) if !digits.is_empty() => {
+                let minus = n > 0 && toks[n - 1] == Tok::Op('-');
+                out.push(if minus { format!("-{digits}") } else { digits.clone() });
+            }
             Tok::Const(Const::I) => out.push("i".into()),
             Tok::Const(Const::E) => out.push("e".into()),
             Tok::Op('-' | '\'' | '!') => {}

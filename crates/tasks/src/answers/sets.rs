@@ -4,6 +4,7 @@
 use num_traits::Signed;
 
 use super::algebra::Algebra;
+use super::compare;
 use super::eval;
 use super::expr::{Const, Expr, Fun, Q};
 use super::lex::Rel;
@@ -150,13 +151,22 @@ fn spans_in(a: &Answer, unknown: &mut Option<String>) -> Option<Vec<Span>> {
         Answer::Relation(sides, rels) => {
             let mut out = line();
             for (n, rel) in rels.iter().enumerate() {
-                let (Answer::Value(a, None), Answer::Value(b, None)) = (&sides[n], &sides[n + 1]) else { return None };
-                out = intersection(&out, &inequality(a, *rel, b, unknown)?)?;
+                let (a, b) = (unknown_or_value(&sides[n])?, unknown_or_value(&sides[n + 1])?);
+                out = intersection(&out, &inequality(&a, *rel, &b, unknown)?)?;
             }
             out
         }
         _ => return None,
     })
+}
+
+/// An expression; an application such as f(x) counts as the unknown.
+fn unknown_or_value(a: &Answer) -> Option<Expr> {
+    match a {
+        Answer::Value(Expr::Mul(_), None) if let Some((name, false)) = compare::name_of(a) => Some(Expr::Sym(name)),
+        Answer::Value(e, None) => Some(e.clone()),
+        _ => None,
+    }
 }
 
 /// The solutions of `a rel b` in its one unknown, which must be the same in a whole answer.

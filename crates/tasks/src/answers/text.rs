@@ -32,16 +32,12 @@ pub fn normal(raw: &str) -> String {
         rest = &rest[at + 1 + name..];
     }
     plain.push_str(rest);
-    let mut out = String::with_capacity(plain.len());
+    let mut words: Vec<String> = Vec::new();
     let mut word = String::new();
     let mut flush = |word: &mut String| {
-        if !word.is_empty() && !matches!(word.as_str(), "a" | "an" | "the") {
-            if !out.is_empty() {
-                out.push(' ');
-            }
-            out.push_str(word);
+        if !word.is_empty() {
+            words.push(std::mem::take(word));
         }
-        word.clear();
     };
     let mut previous = ' ';
     let mut chars = plain.chars().peekable();
@@ -68,8 +64,14 @@ pub fn normal(raw: &str) -> String {
         previous = c;
     }
     flush(&mut word);
+    // an article is dropped before another word only: "type A" keeps its letter
+    let last = words.len().saturating_sub(1);
+    let article = |w: &str| matches!(w, "a" | "an" | "the");
+    let kept: Vec<&str> =
+        words.iter().enumerate().filter(|(n, w)| *n == last || !article(w)).map(|(_, w)| w.as_str()).collect();
+    let out = kept.join(" ");
     if out.is_empty() {
-        // only articles or signs: compare them as they are
+        // only signs: compare them as they are
         return plain.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     }
     out
