@@ -208,6 +208,15 @@ const ATTEMPTS: &[Attempt] = &[
         refused_open(made)
     }),
     refused("truncates a file outside", |f| refused_call(unsafe { libc::truncate(c(&f.secret).as_ptr(), 0) } as i64)),
+    refused("modes of files outside", |f| {
+        refused_call(unsafe { libc::chmod(c(&f.secret).as_ptr(), 0o777) } as i64)?;
+        refused_call(unsafe { libc::utimes(c(&f.secret).as_ptr(), std::ptr::null()) } as i64)
+    }),
+    refused("attributes of its program", |_| {
+        let exe = c(&std::env::args().next().unwrap_or_default());
+        refused_call(unsafe { libc::chmod(exe.as_ptr(), 0o700) } as i64)?;
+        refused_call(unsafe { libc::utimes(exe.as_ptr(), std::ptr::null()) } as i64)
+    }),
     shown("sockets by path", |f| {
         refused_open(std::os::unix::net::UnixStream::connect(format!("{}/socket", f.open_dir)))
     }),

@@ -120,7 +120,8 @@ impl Jail {
             true => Some(Plan::new(&read, limits.scratch_bytes, limits.scratch_files, INSIDE)?),
             false => None,
         };
-        let openings = seccomp::Openings { processes: layers.namespaces, signals: layers.namespaces };
+        let open = layers.namespaces;
+        let openings = seccomp::Openings { processes: open, signals: open, attributes: open };
         let filters = if layers.seccomp { seccomp::filters(openings)? } else { vec![] };
         Ok(Self { limits, layers, read, plan, filters })
     }
@@ -344,8 +345,14 @@ impl Jail {
         };
         if let Some(Record { tag: Record::FAILED, value, extra, .. }) = record {
             let stage = STAGES.get(extra as usize).unwrap_or(&"?");
-            return Err(std::io::Error::from_raw_os_error(value))
-                .context(|| format!("the sandbox could not be set up (step `{stage}`)"));
+            let error = std::io::Error::from_raw_os_error(value);
+            let error = Error::work(format!("the sandbox could not be set up (step `{stage}`)")).because(error);
+            let nobody = value == libc::EACCES && !guest.namespaced;
+            return Err(if nobody {
+                error.help("without namespaces root's guests run as nobody, who must be able to read the program")
+            } else {
+                error
+            });
         }
         let (status, cpu, peak) = match record {
             Some(r) => (r.value, Duration::from_micros(r.cpu_us), r.extra * 1024),

@@ -75,7 +75,9 @@ impl Default for Limits {
 
 impl Limits {
     fn check(&self) -> Result<()> {
-        let bad = |what: &str, least: &str| Err(Error::usage(format!("sandbox limit `{what}` is too small")).help(format!("at least {least}")));
+        let bad = |what: &str, least: &str| {
+            Err(Error::usage(format!("sandbox limit `{what}` is too small")).help(format!("at least {least}")))
+        };
         if self.wall.is_zero() || self.wall > Duration::from_secs(86_400) {
             return Err(Error::usage("sandbox limit `wall` is outside 1 ms to a day"));
         }

@@ -22,6 +22,8 @@ pub struct Openings {
     pub processes: bool,
     /// Signals to others: right only inside a process namespace.
     pub signals: bool,
+    /// Modes, times and extended attributes of files, which Landlock does not cover: right only among mounts of its own.
+    pub attributes: bool,
 }
 
 /// The filters, in the order in which they are installed.
@@ -107,6 +109,9 @@ fn allowed(openings: Openings) -> Result<Rules> {
     if openings.processes {
         rules.extend(FORKS.iter().map(|&n| (n, vec![])));
     }
+    if openings.attributes {
+        rules.extend(ATTRIBUTES.iter().map(|&n| (n, vec![])));
+    }
     if openings.signals {
         rules.extend([libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill].map(|n| (n, vec![])));
     }
@@ -175,6 +180,26 @@ const FORKS: &[i64] = &[libc::SYS_fork, libc::SYS_vfork];
 #[cfg(not(target_arch = "x86_64"))]
 const FORKS: &[i64] = &[];
 
+const ATTRIBUTES: &[i64] = &[
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_utimensat,
+    libc::SYS_getxattr,
+    libc::SYS_lgetxattr,
+    libc::SYS_fgetxattr,
+    libc::SYS_listxattr,
+    libc::SYS_llistxattr,
+    libc::SYS_flistxattr,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_futimesat,
+];
+
 /// Calls that only the older table of x86-64 has.
 #[cfg(target_arch = "x86_64")]
 const LEGACY: &[i64] = &[
@@ -197,11 +222,7 @@ const LEGACY: &[i64] = &[
     libc::SYS_unlink,
     libc::SYS_symlink,
     libc::SYS_readlink,
-    libc::SYS_chmod,
     libc::SYS_time,
-    libc::SYS_utime,
-    libc::SYS_utimes,
-    libc::SYS_futimesat,
     libc::SYS_getpgrp,
     libc::SYS_epoll_create,
     libc::SYS_epoll_wait,
@@ -248,9 +269,6 @@ const PLAIN: &[i64] = &[
     libc::SYS_readlinkat,
     libc::SYS_renameat,
     libc::SYS_renameat2,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
-    libc::SYS_utimensat,
     libc::SYS_truncate,
     libc::SYS_ftruncate,
     libc::SYS_fallocate,
@@ -266,12 +284,6 @@ const PLAIN: &[i64] = &[
     libc::SYS_copy_file_range,
     libc::SYS_splice,
     libc::SYS_tee,
-    libc::SYS_getxattr,
-    libc::SYS_lgetxattr,
-    libc::SYS_fgetxattr,
-    libc::SYS_listxattr,
-    libc::SYS_llistxattr,
-    libc::SYS_flistxattr,
     // memory
     libc::SYS_brk,
     libc::SYS_munmap,
@@ -369,12 +381,12 @@ mod tests {
 
     #[test]
     fn filters_compile_and_the_two_lists_are_apart() {
-        for (processes, signals) in [(true, true), (false, false)] {
-            let all = filters(Openings { processes, signals }).unwrap();
+        for open in [true, false] {
+            let all = filters(Openings { processes: open, signals: open, attributes: open }).unwrap();
             assert_eq!(all.len(), 3);
             assert!(all.iter().all(|program| program.len() > 3 && program.len() < 4096));
         }
-        let rules = allowed(Openings { processes: true, signals: true }).unwrap();
+        let rules = allowed(Openings { processes: true, signals: true, attributes: true }).unwrap();
         assert!(KILLED.iter().all(|call| !rules.contains_key(call)));
         for call in [
             libc::SYS_socket,
