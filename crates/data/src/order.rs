@@ -30,7 +30,7 @@ enum Order {
     Buffer {
         size: usize,
         slots: Vec<RawRow>,
-        stream: Stream,
+        stream: Box<Stream>,
     },
 }
 
@@ -61,7 +61,7 @@ impl Rows {
             }
             Order::Whole { rows, order: vec![], next: 0 }
         } else {
-            Order::Buffer { size: buffer, slots: vec![], stream: stream.clone() }
+            Order::Buffer { size: buffer, slots: vec![], stream: Box::new(stream.clone()) }
         };
         let mut rows = Self { reader, stream, pass: 0, order };
         rows.begin(0);
@@ -81,7 +81,7 @@ impl Rows {
             }
             Order::Buffer { slots, stream, .. } => {
                 slots.clear();
-                *stream = order_stream;
+                **stream = order_stream;
             }
         }
         self.reader.rewind();
@@ -128,7 +128,7 @@ impl Rows {
             Order::Files => self.reader.seek(state.reader)?,
             Order::Whole { next, .. } => *next = state.next,
             Order::Buffer { slots, stream, .. } => {
-                *stream = Stream::restore(state.stream.as_ref().ok_or_else(damaged)?).ok_or_else(damaged)?;
+                **stream = Stream::restore(state.stream.as_ref().ok_or_else(damaged)?).ok_or_else(damaged)?;
                 let mut by_place: Vec<usize> = (0..state.slots.len()).collect();
                 by_place.sort_by_key(|i| state.slots[*i]);
                 let mut found: Vec<Option<RawRow>> = vec![None; by_place.len()];

@@ -268,7 +268,7 @@ impl Renderer {
                 common(&other.text, &with.text)
             }
         };
-        Ok(Turn { trained: vec![begins..with.text.len()], text: with.text, train })
+        Ok(Turn { trained: std::iter::once(begins..with.text.len()).collect(), text: with.text, train })
     }
 
     /// Makes one example of turns of which each rendering continues the one before.

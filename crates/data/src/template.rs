@@ -290,13 +290,10 @@ fn to_json(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<String, m
         Ok(given.next().or(by_name).filter(|v| !v.is_none() && !v.is_undefined()))
     };
     let ensure_ascii = next("ensure_ascii")?.is_some_and(|v| v.is_true());
-    let indent = match next("indent")? {
-        None => None,
-        Some(v) => Some(match v.as_str() {
-            Some(s) => s.to_string(),
-            None => " ".repeat(v.as_usize().unwrap_or(0).min(64)),
-        }),
-    };
+    let indent = next("indent")?.map(|v| match v.as_str() {
+        Some(s) => s.to_string(),
+        None => " ".repeat(v.as_usize().unwrap_or(0).min(64)),
+    });
     let separators = next("separators")?;
     let sort_keys = next("sort_keys")?.is_some_and(|v| v.is_true());
     kwargs.assert_all_used()?;
