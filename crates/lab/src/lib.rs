@@ -1,1 +1,25 @@
-//! .
+//! The laboratory's memory and its pages.
+//!
+//! - [`store`]: what ran, kept in SQLite: runs, events, per-item rows
+//! - [`sink`]: where a running trainer's events go: the store and `metrics.jsonl`, both cut back on resume
+//! - [`compare`]: two or more runs side by side, paired where they answered the same items
+//! - [`table`]: tables for the terminal and for pages
+//! - [`plot`]: line and interval plots as SVG
+//! - [`report`]: self-contained HTML pages of tables, plots and examples
+//! - [`run_report`]: the page of one run, from its events
+
+pub mod compare;
+pub mod plot;
+pub mod report;
+pub mod run_report;
+pub mod sink;
+pub mod store;
+pub mod table;
+
+pub use compare::{Comparison, compare};
+pub use plot::{IntervalPlot, IntervalRow, LinePlot, Mark, Series};
+pub use report::{Answer, Example, Part, Report, Section};
+pub use run_report::run_report;
+pub use sink::{JsonlSink, StoreSink};
+pub use store::{ActiveRun, Item, NewRun, Run, Status, Store};
+pub use table::{Cell, Table, Tone};
