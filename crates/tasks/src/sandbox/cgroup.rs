@@ -75,7 +75,6 @@ impl Cgroup {
         set("memory.max", limits.memory.saturating_add(limits.scratch_bytes))?;
         set("pids.max", limits.tasks as u64 + 2)?;
         let _ = std::fs::write(self.dir.join("memory.swap.max"), "0"); // absent without swap accounting
-        let _ = std::fs::write(self.dir.join("memory.oom.group"), "1");
         Ok(())
     }
 
@@ -83,6 +82,15 @@ impl Cgroup {
     pub fn take(&self, pid: i32) -> Result<()> {
         std::fs::write(self.dir.join("cgroup.procs"), pid.to_string())
             .context(|| "cannot move a guest into its control group".into())
+    }
+}
+
+impl Cgroup {
+    /// How many processes the kernel has killed in it for want of memory.
+    pub fn kills(&self) -> u64 {
+        let events = std::fs::read_to_string(self.dir.join("memory.events")).unwrap_or_default();
+        let count = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
     }
 }
 
@@ -122,6 +130,9 @@ mod tests {
         let limits = Limits { memory: 1 << 20, scratch_bytes: 1 << 20, tasks: 3, ..Limits::default() };
         group.limit(&limits).unwrap();
         assert_eq!(std::fs::read_to_string(group.dir.join("memory.max")).unwrap(), "2097152");
+        assert_eq!(group.kills(), 0);
+        std::fs::write(group.dir.join("memory.events"), "low 0\noom 3\noom_kill 2\noom_group_kill 0\n").unwrap();
+        assert_eq!(group.kills(), 2);
         assert_eq!(std::fs::read_to_string(group.dir.join("pids.max")).unwrap(), "5");
     }
 }

@@ -1,15 +1,9 @@
 //! One guest process and its cell.
 //!
-//! The order inside the new process, each step a plain system call (the parent may have had threads): wait for the user map, mounts, drop
-//! capabilities and user, no new privileges, Landlock, seccomp, then, in a process namespace, a small init that reaps whatever dies and reports how
-//! the guest ended, limits, `execve`. The guest holds descriptors 0, 1, 2 and, where asked for, 3.
-//!
 //! Left out on purpose: `/proc` inside the cell (nothing a test needs is worth what it shows), a terminal, any network device but a dead `lo`.
 
-use std::ffi::CString;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,17 +12,14 @@ use postgrad_base::{Context, Error, Result};
 use seccompiler::BpfProgram;
 
 use super::cgroup::Cgroup;
+use super::fd::{high, nonblocking, pipe, poll, poll_for, read_some, write_some};
+use super::inside::{INSIDE, Image, Inside, NOBODY, Record, STAGES};
 use super::landlock::Rules;
-use super::root::{self, Plan, call, errno};
+use super::root::{self, Plan, errno};
 use super::{Layers, Limits, capabilities, seccomp};
 
-/// User and group of the guest, as it sees itself.
-const INSIDE: u32 = 1000;
-/// Who the guest is outside when the caller is root.
-const NOBODY: u32 = 65534;
 /// How often the memory of a guest's processes is added up.
 const TICK: Duration = Duration::from_millis(20);
-const STAGES: [&str; 9] = ["start", "mount", "user", "landlock", "seccomp", "init", "limits", "exec", "descriptors"];
 
 /// What to run.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +77,7 @@ pub(super) struct Guest {
     /// The other end of the guest's descriptor 3.
     pub control: Option<UnixStream>,
     scratch: Option<tempfile::TempDir>,
-    _cgroup: Option<Cgroup>,
+    cgroup: Option<Cgroup>,
     namespaced: bool,
     ended: Option<(i32, libc::rusage)>,
 }
@@ -196,7 +187,10 @@ impl Jail {
             sync: sync_high.as_raw_fd(),
             rules: rules_high.as_ref().map_or(-1, |fd| fd.as_raw_fd()),
             scratch_access: rules.as_ref().map_or(0, |r| r.scratch_access),
-            jail: self,
+            limits,
+            plan: self.plan.as_ref(),
+            filters: &self.filters,
+            host_name: self.layers.uts,
             image: &image,
             init: role != Role::Server && self.plan.is_some(),
             follow_parent: role != Role::Server,
@@ -249,10 +243,10 @@ impl Jail {
             control,
             scratch,
             namespaced: self.plan.is_some(),
-            _cgroup: cgroup,
+            cgroup,
             ended: None,
         };
-        if let Some(cgroup) = &guest._cgroup {
+        if let Some(cgroup) = &guest.cgroup {
             cgroup.take(pid)?;
         }
         if self.plan.is_some() {
@@ -318,6 +312,20 @@ impl Jail {
                 break;
             }
         }
+        self.conclude(guest, forced, record, streams, text, start)
+    }
+
+    /// Kills what has to be killed, waits, reads what is left in the pipes, and says how it ended.
+    fn conclude(
+        &self,
+        guest: &mut Guest,
+        mut forced: Option<Ended>,
+        record: Option<Record>,
+        streams: [Option<OwnedFd>; 2],
+        mut text: [Vec<u8>; 2],
+        start: Instant,
+    ) -> Result<Outcome> {
+        let cap = self.limits.output_bytes;
         if forced.is_some() {
             guest.kill();
         }
@@ -358,10 +366,10 @@ impl Jail {
             Some(r) => (r.value, Duration::from_micros(r.cpu_us), r.extra * 1024),
             None => (status, cpu_of(&usage), usage.ru_maxrss as u64 * 1024),
         };
-        let by_end = if libc::WIFEXITED(status) {
-            Ended::Exit(libc::WEXITSTATUS(status))
-        } else {
-            Ended::Signal(libc::WTERMSIG(status))
+        let by_end = match status {
+            _ if libc::WIFEXITED(status) => Ended::Exit(libc::WEXITSTATUS(status)),
+            _ if guest.out_of_memory() => Ended::Memory,
+            _ => Ended::Signal(libc::WTERMSIG(status)),
         };
         let [stdout, stderr] = text;
         Ok(Outcome { ended: forced.unwrap_or(by_end), stdout, stderr, wall, cpu, peak_memory: peak })
@@ -439,6 +447,11 @@ impl Guest {
         total
     }
 
+    /// Whether the kernel has killed a process of its control group for want of memory.
+    pub fn out_of_memory(&self) -> bool {
+        self.cgroup.as_ref().is_some_and(|group| group.kills() > 0)
+    }
+
     /// What was reported about the setup or the end, if anything.
     pub fn record(&mut self) -> Option<Record> {
         let mut bytes = [0u8; size_of::<Record>()];
@@ -473,244 +486,21 @@ impl Drop for Guest {
             self.kill();
             let _ = self.wait();
         }
-        drop(self.scratch.take());
+        if let Some(dir) = self.scratch.take() {
+            open_up(dir.path());
+            drop(dir);
+        }
     }
 }
 
-/// What a guest's setup or its init writes to the parent.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Record {
-    tag: i32,
-    /// The error number, or the wait status.
-    value: i32,
-    cpu_us: u64,
-    /// The step that failed, or peak resident kilobytes.
-    extra: u64,
-}
-
-impl Record {
-    const FAILED: i32 = 1;
-    const ENDED: i32 = 2;
-}
-
-/// Everything that the new process needs, made before it exists.
-struct Image {
-    program: CString,
-    _strings: Vec<CString>,
-    argv: Vec<*const libc::c_char>,
-    envp: Vec<*const libc::c_char>,
-    work: CString,
-}
-
-impl Image {
-    fn new(command: &Command, work: &Path) -> Result<Self> {
-        let text = |s: &[u8]| CString::new(s).context(|| "a zero byte in a command".into());
-        let program = text(command.program.as_os_str().as_bytes())?;
-        let args = command.args.iter().map(|a| text(a.as_bytes())).collect::<Result<Vec<_>>>()?;
-        let home = work.display();
-        let fixed = [format!("HOME={home}"), format!("TMPDIR={home}"), "LANG=C.UTF-8".into(), "PATH=/nowhere".into()];
-        let env = fixed.into_iter().chain(command.env.iter().map(|(k, v)| format!("{k}={v}")));
-        let env = env.map(|e| text(e.as_bytes())).collect::<Result<Vec<_>>>()?;
-        let end = std::iter::once(std::ptr::null());
-        let argv = std::iter::once(&program).chain(&args).map(|s| s.as_ptr()).chain(end.clone()).collect();
-        let envp = env.iter().map(|s| s.as_ptr()).chain(end).collect();
-        // The pointers are into the strings' own heap blocks, which stay where they are when the vectors move.
-        let strings = args.into_iter().chain(env).collect();
-        Ok(Self { program, _strings: strings, argv, envp, work: text(work.as_os_str().as_bytes())? })
-    }
-}
-
-struct Inside<'a> {
-    given: [RawFd; 4],
-    report: RawFd,
-    sync: RawFd,
-    rules: RawFd,
-    scratch_access: u64,
-    jail: &'a Jail,
-    image: &'a Image,
-    init: bool,
-    follow_parent: bool,
-    drop_root: bool,
-    keep_groups: bool,
-}
-
-const REPORT: RawFd = 4;
-const RULES: RawFd = 5;
-
-impl Inside<'_> {
-    /// The new process, from its first instruction to `execve`.
-    ///
-    /// # Safety
-    /// Runs in a copy of a process that may have had threads: system calls only, no allocation, no lock.
-    unsafe fn enter(&self) -> ! {
-        let mut go = 0u8;
-        if libc::read(self.sync, (&raw mut go).cast(), 1) != 1 {
-            libc::_exit(126); // the parent is gone or gave up
-        }
-        if let Err((stage, e)) = self.prepare() {
-            let failed = Record { tag: Record::FAILED, value: e, cpu_us: 0, extra: stage as u64 };
-            let fd = if libc::fcntl(REPORT, libc::F_GETFD) >= 0 && stage != 8 { REPORT } else { self.report };
-            libc::write(fd, (&raw const failed).cast(), size_of::<Record>());
-        }
-        libc::_exit(126)
-    }
-
-    unsafe fn prepare(&self) -> Result<(), (usize, i32)> {
-        let at = |stage: usize| move |e: i32| (stage, e);
-        let jail = self.jail;
-        self.descriptors().map_err(at(8))?;
-        for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-        let mut none = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-        libc::setsid();
-        libc::umask(0);
-        if let Some(plan) = &jail.plan {
-            plan.build().map_err(at(1))?;
-            if jail.layers.uts {
-                libc::sethostname(c"sandbox".as_ptr(), 7);
-            }
-        }
-        libc::umask(0o077);
-        call(libc::chdir(self.image.work.as_ptr())).map_err(at(1))?;
-        self.drop_privileges().map_err(at(2))?;
-        if self.rules >= 0 {
-            self.landlock().map_err(at(3))?;
-        }
-        for filter in &jail.filters {
-            let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut().cast() };
-            const SET_MODE_FILTER: usize = 1;
-            call(libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, 0usize, &raw const program) as i32)
-                .map_err(at(4))?;
-        }
-        if self.init {
-            let child = libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0usize, 0usize, 0usize, 0usize) as libc::pid_t;
-            call(child).map_err(at(5))?;
-            if child > 0 {
-                reap_until(child);
-            }
-        }
-        self.limits().map_err(at(6))?;
-        libc::execve(self.image.program.as_ptr(), self.image.argv.as_ptr(), self.image.envp.as_ptr());
-        Err((7, errno()))
-    }
-
-    unsafe fn descriptors(&self) -> Result<(), i32> {
-        for (to, &from) in self.given.iter().enumerate() {
-            if from >= 0 {
-                call(libc::dup2(from, to as i32))?;
-            } else {
-                libc::close(to as i32);
-            }
-        }
-        call(libc::dup3(self.report, REPORT, libc::O_CLOEXEC))?;
-        if self.rules >= 0 {
-            call(libc::dup3(self.rules, RULES, libc::O_CLOEXEC))?;
-        } else {
-            libc::close(RULES);
-        }
-        if libc::syscall(libc::SYS_close_range, 6u32, u32::MAX, 0u32) < 0 {
-            for fd in 6..65536 {
-                libc::close(fd);
-            }
-        }
-        Ok(())
-    }
-
-    unsafe fn drop_privileges(&self) -> Result<(), i32> {
-        if self.jail.plan.is_some() {
-            for capability in 0..64 {
-                libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0);
-            }
-            if !self.keep_groups {
-                call(libc::syscall(libc::SYS_setgroups, 0usize, 0usize) as i32)?;
-            }
-            set_user(INSIDE)?;
-        } else if self.drop_root {
-            call(libc::syscall(libc::SYS_setgroups, 0usize, 0usize) as i32)?;
-            set_user(NOBODY)?;
-        }
-        const VERSION_3: u32 = 0x2008_0522;
-        let (header, nothing) = ([VERSION_3, 0u32], [0u32; 6]);
-        call(libc::syscall(libc::SYS_capset, header.as_ptr(), nothing.as_ptr()) as i32)?;
-        call(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
-        if self.follow_parent {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
-        }
-        Ok(())
-    }
-
-    unsafe fn landlock(&self) -> Result<(), i32> {
-        if self.jail.plan.is_some() {
-            #[repr(C, packed)]
-            struct Beneath {
-                access: u64,
-                fd: i32,
-            }
-            let fd = libc::open(self.image.work.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
-            call(fd)?;
-            let beneath = Beneath { access: self.scratch_access, fd };
-            const PATH_BENEATH: usize = 1;
-            call(libc::syscall(libc::SYS_landlock_add_rule, RULES, PATH_BENEATH, &raw const beneath, 0usize) as i32)?;
-            libc::close(fd);
-        }
-        call(libc::syscall(libc::SYS_landlock_restrict_self, RULES, 0usize) as i32)
-    }
-
-    unsafe fn limits(&self) -> Result<(), i32> {
-        let limits = &self.jail.limits;
-        // One is below the size of any dump and, for kernels that pipe dumps to a program, the value that means none.
-        let cpu = limits.cpu.as_secs_f64().ceil().max(1.0) as u64;
-        let set = |which, soft: u64, hard: u64| {
-            let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-            call(libc::setrlimit(which, &limit))
-        };
-        set(libc::RLIMIT_CORE, 1, 1)?;
-        set(libc::RLIMIT_AS, limits.memory, limits.memory)?;
-        set(libc::RLIMIT_STACK, 8 << 20, 8 << 20)?;
-        set(libc::RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes)?;
-        set(libc::RLIMIT_NOFILE, limits.open_files as u64, limits.open_files as u64)?;
-        set(libc::RLIMIT_MEMLOCK, 0, 0)?;
-        set(libc::RLIMIT_MSGQUEUE, 0, 0)?;
-        if self.follow_parent {
-            // A server's processor time is the sum of many tests; it limits each of them itself.
-            set(libc::RLIMIT_CPU, cpu, cpu + 1)?;
-        }
-        if self.jail.plan.is_some() {
-            // Counted within the user namespace; one more for its first process.
-            set(libc::RLIMIT_NPROC, limits.tasks as u64 + 1, limits.tasks as u64 + 1)?;
-        }
-        Ok(())
-    }
-}
-
-unsafe fn set_user(id: u32) -> Result<(), i32> {
-    call(libc::syscall(libc::SYS_setresgid, id, id, id) as i32)?;
-    call(libc::syscall(libc::SYS_setresuid, id, id, id) as i32)
-}
-
-/// The init of a guest's namespace: reaps everything, reports the guest's end, and by ending takes the rest with it.
-unsafe fn reap_until(guest: libc::pid_t) -> ! {
-    for fd in [0, 1, 2, 3, RULES] {
-        libc::close(fd);
-    }
-    loop {
-        let (mut status, mut usage): (i32, libc::rusage) = (0, std::mem::zeroed());
-        let pid = libc::wait4(-1, &mut status, 0, &mut usage);
-        if pid == guest {
-            let micros = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
-            let cpu_us = micros(usage.ru_utime) + micros(usage.ru_stime);
-            let record = Record { tag: Record::ENDED, value: status, cpu_us, extra: usage.ru_maxrss as u64 };
-            libc::write(REPORT, (&raw const record).cast(), size_of::<Record>());
-            libc::_exit(0);
-        }
-        if pid < 0 && errno() != libc::EINTR {
-            libc::_exit(125);
-        }
+/// A guest may have made folders that not even their owner can enter; they are about to be removed.
+fn open_up(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let _ = std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700));
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders.extend(entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
     }
 }
 
@@ -728,67 +518,4 @@ fn map_user(pid: libc::pid_t, uid: u32, gid: u32) -> Result<()> {
     write("setgroups", "deny".into())?;
     write("uid_map", format!("{INSIDE} {uid} 1"))?;
     write("gid_map", format!("{INSIDE} {gid} 1"))
-}
-
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let mut fds = [0; 2];
-    // SAFETY: the kernel fills the pair, which we then own.
-    unsafe {
-        call(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC))
-            .map_err(std::io::Error::from_raw_os_error)
-            .context(|| "cannot make a pipe".into())?;
-        Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
-    }
-}
-
-fn high(fd: &impl AsRawFd) -> Result<OwnedFd> {
-    // SAFETY: a copy that we then own.
-    unsafe {
-        let copy = libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 16);
-        call(copy).map_err(std::io::Error::from_raw_os_error).context(|| "cannot copy a descriptor".into())?;
-        Ok(OwnedFd::from_raw_fd(copy))
-    }
-}
-
-pub(super) fn nonblocking(fd: &impl AsRawFd) -> Result<()> {
-    // SAFETY: flags of a descriptor that we hold.
-    let answer = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
-    call(answer).map_err(std::io::Error::from_raw_os_error).context(|| "cannot set up a pipe".into())
-}
-
-pub(super) fn poll_for(fd: RawFd, events: libc::c_short) -> libc::pollfd {
-    libc::pollfd { fd, events, revents: 0 }
-}
-
-/// How many descriptors are ready; 0 after the time is up or a signal.
-pub(super) fn poll(fds: &mut [libc::pollfd], timeout: Duration) -> Result<usize> {
-    // SAFETY: the slice is ours and its length is given.
-    let n =
-        unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout.as_micros().div_ceil(1000) as i32) };
-    if n >= 0 {
-        return Ok(n as usize);
-    }
-    if errno() == libc::EINTR {
-        Ok(0)
-    } else {
-        Err(std::io::Error::from_raw_os_error(errno())).context(|| "cannot wait for a guest".into())
-    }
-}
-
-/// False when the other end is closed.
-fn read_some(fd: &OwnedFd, into: &mut Vec<u8>) -> bool {
-    let mut buffer = [0u8; 65536];
-    // SAFETY: reads at most the buffer's length.
-    let n = unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
-    if n > 0 {
-        into.extend_from_slice(&buffer[..n as usize]);
-    }
-    n > 0 || (n < 0 && matches!(errno(), libc::EAGAIN | libc::EINTR))
-}
-
-/// None when the other end is closed (Rust programs ignore SIGPIPE).
-fn write_some(fd: &OwnedFd, bytes: &[u8]) -> Option<usize> {
-    // SAFETY: writes at most the slice.
-    let n = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
-    if n >= 0 { Some(n as usize) } else { matches!(errno(), libc::EAGAIN | libc::EINTR).then_some(0) }
 }

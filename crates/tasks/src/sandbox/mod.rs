@@ -20,6 +20,8 @@ mod caps;
 mod cgroup;
 #[cfg(test)]
 mod escapes;
+mod fd;
+mod inside;
 mod jail;
 mod landlock;
 mod pool;

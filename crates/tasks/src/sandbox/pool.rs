@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use postgrad_base::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::jail::{Guest, Role, poll, poll_for};
+use super::fd::{poll, poll_for};
+use super::jail::{Guest, Role};
 use super::{Ended, Jail, Layers, Limits, Python, capabilities};
 
 /// A program and what makes it right.
@@ -111,6 +112,8 @@ struct Raw {
     peak_memory: u64,
 }
 
+/// Longer programs and inputs are not run.
+const MOST_TEXT: usize = 4 << 20;
 const HEAD: usize = 4 * 4 + 1 + 32;
 const TAIL: usize = 2 + 4 + 3 * 8 + 3 * 4;
 /// How long past a test's own limit an interpreter may be silent before it is given up.
@@ -146,6 +149,12 @@ impl Pool {
 
     /// Runs one test; waits for a free interpreter. An error is the machine's or ours, never the test's.
     pub fn check(&self, test: &Test) -> Result<Report> {
+        if test.source.len().max(stdin_of(test).len()) > MOST_TEXT {
+            let message = format!("the program or its input is longer than {MOST_TEXT} bytes");
+            let verdict = Verdict::Error { class: "too long".into(), message, line: 0 };
+            let (wall, cpu) = (Duration::ZERO, Duration::ZERO);
+            return Ok(Report { verdict, stdout: vec![], stderr: vec![], wall, cpu, peak_memory: 0 });
+        }
         let nonce = nonce()?;
         let raw = if self.jail.namespaced() { self.warm(test, &nonce)? } else { self.cold(test, &nonce)? };
         Ok(judge(test, raw, &nonce))
@@ -287,7 +296,11 @@ impl Server {
         }
         control.set_read_timeout(Some(GRACE)).context(lost)?;
         let mut tail = [0; TAIL];
-        control.read_exact(&mut tail).context(lost)?;
+        let answered = control.read_exact(&mut tail);
+        if self.guest.out_of_memory() {
+            return killed(Ended::Memory); // the test's process or, where the kernel chose it, the interpreter
+        }
+        answered.context(lost)?;
         let u32_at = |at: usize| u32::from_le_bytes(tail[at..at + 4].try_into().expect("four"));
         let u64_at = |at: usize| u64::from_le_bytes(tail[at..at + 8].try_into().expect("eight"));
         let status = u32_at(2) as i32;
@@ -465,6 +478,23 @@ mod tests {
         assert_eq!(verdict(Ended::Memory, ""), Verdict::Memory);
         assert_eq!(verdict(Ended::Output, ""), Verdict::OutputLimit);
         assert!(matches!(verdict(Ended::Signal(11), ""), Verdict::Error { class, .. } if class == "SIGSEGV"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_report_passes_without_the_word(said in proptest::collection::vec(proptest::num::u8::ANY, 0..200), out in ".{0,40}", code in 0..3i32) {
+            for test in [Test::asserts(""), Test::output("", "", &out)] {
+                let raw = Raw { said: said.clone(), ..raw(Ended::Exit(code), "", &out) };
+                let report = judge(&test, raw, "0123456789abcdef");
+                proptest::prop_assert!(report.verdict != Verdict::Pass);
+            }
+        }
+
+        #[test]
+        fn nested_reports_end_in_a_verdict(depth in 0..3000usize) {
+            let said = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            proptest::prop_assert!(judge(&Test::asserts(""), raw(Ended::Exit(0), &said, ""), "n").verdict != Verdict::Pass);
+        }
     }
 
     #[test]
