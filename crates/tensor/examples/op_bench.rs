@@ -65,8 +65,9 @@ fn main() {
     }
     if wanted("cross_entropy") {
         let (rows, d, v) = (512, 576, 49152);
-        let (h, w) = (random(&mut s, &[rows, d]), random(&mut s, &[v, d]));
-        let (h, w) = (h.input(), Tensor::input(&w));
+        let (h, w) =
+            (random(&mut s, &[rows, d]), Tensor::new((0..v * d).map(|_| 0.05 * s.normal() as f32).collect(), &[v, d]));
+        let (h, w) = (h.input(), w.input());
         let targets: Vec<u32> = (0..rows as u32).map(|r| r * 91 % v as u32).collect();
         let weights = vec![1.0; rows];
         let t = best(4, || {

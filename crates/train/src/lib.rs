@@ -1,1 +1,11 @@
-//! .
+//! Objectives and trainers. A trainer emits events and writes checkpoints of its run; it stores nothing else.
+
+pub mod evaluate;
+pub mod run_dir;
+pub mod settings;
+pub mod sft;
+pub mod source;
+
+pub use settings::{Checkpoints, Normalizer, Settings};
+pub use sft::{Outcome, Sft};
+pub use source::ExampleSource;

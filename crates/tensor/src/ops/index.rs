@@ -89,7 +89,7 @@ impl Tensor {
     /// Along the last axis, for each row its own ids: `x [.., n]`, `rows * k` ids give `[.., k]`.
     pub fn take_along(&self, ids: &[u32]) -> Tensor {
         let (n, rows) = (self.shape.width(), self.shape.rows());
-        let k = if rows == 0 { 0 } else { ids.len() / rows };
+        let k = ids.len().checked_div(rows).unwrap_or(0);
         assert!(
             self.shape.rank() > 0 && ids.len() == rows * k,
             "{} ids for {rows} rows of {:?}",

@@ -22,7 +22,13 @@ pub fn lora_add(
 ) -> Tensor {
     let (shape, k, rows, width) = (y.shape(), x.shape().width(), x.shape().rows(), y.shape().width());
     let (r, n) = (a.dim(0), b.dim(0));
-    assert!(a.dim(1) == k && b.dim(1) == r, "low-rank sides {:?} and {:?} for inputs {:?}", a.shape(), b.shape(), x.shape());
+    assert!(
+        a.dim(1) == k && b.dim(1) == r,
+        "low-rank sides {:?} and {:?} for inputs {:?}",
+        a.shape(),
+        b.shape(),
+        x.shape()
+    );
     assert!(y.shape().rows() == rows && at + n <= width, "columns {at}..{} of {shape:?}", at + n);
     assert!(row_scale.as_ref().is_none_or(|s| s.len() == rows), "one scale a row");
     let ye = y.edge();
@@ -40,7 +46,11 @@ pub fn lora_add(
         let d = &dy[at.min(dy.len())..];
         if rows == 0 {
             for e in [&xe, &ae, &be] {
-                grads.with(e, |g, acc| if !acc { g.fill(0.0) });
+                grads.with(e, |g, acc| {
+                    if !acc {
+                        g.fill(0.0)
+                    }
+                });
             }
         } else {
             grads.with(&be, |db, acc| product((n, r, rows), db, r, acc, Mat::cols(d, width), Mat::rows(&xa, r), scale));
@@ -48,12 +58,29 @@ pub fn lora_add(
                 let mut dxa = xa;
                 product((rows, r, n), &mut dxa, r, false, Mat::rows(d, width), Mat::rows(&bd, r), scale);
                 scale_rows(&mut dxa, r, row_scale.as_deref());
-                grads.with(&ae, |da, acc| product((r, k, rows), da, k, acc, Mat::cols(&dxa, r), Mat::rows(&xd, k), 1.0));
-                grads.with(&xe, |dx, acc| product((rows, k, r), dx, k, acc, Mat::rows(&dxa, r), Mat::rows(&ad, k), 1.0));
+                grads
+                    .with(&ae, |da, acc| product((r, k, rows), da, k, acc, Mat::cols(&dxa, r), Mat::rows(&xd, k), 1.0));
+                grads
+                    .with(&xe, |dx, acc| product((rows, k, r), dx, k, acc, Mat::rows(&dxa, r), Mat::rows(&ad, k), 1.0));
             }
         }
         grads.put(&ye, dy);
     })
+}
+
+/// `y[:, at..at + n] += scale * row_scale * delta`, in place and without a gradient: for generation.
+pub fn add_columns(y: Tensor, delta: &Tensor, at: usize, scale: f32, row_scale: Option<&[f32]>) -> Tensor {
+    let (shape, width, n) = (y.shape(), y.shape().width(), delta.shape().width());
+    assert!(delta.shape().rows() == shape.rows() && at + n <= width, "columns {at}..{} of {shape:?}", at + n);
+    let mut out = y.into_buf();
+    for (i, (row, d)) in out.chunks_exact_mut(width.max(1)).zip(delta.data().chunks_exact(n.max(1))).enumerate() {
+        let factor = scale * row_scale.map_or(1.0, |s| s[i]);
+        vectorize(
+            #[inline(always)]
+            || crate::math::axpy(&mut row[at..at + n], factor, d),
+        );
+    }
+    Tensor::constant(out, shape)
 }
 
 fn scale_rows(x: &mut [f32], width: usize, scale: Option<&[f32]>) {
@@ -82,8 +109,12 @@ mod tests {
     fn values_and_gradients_with_row_scales_and_columns() {
         let mut s = Stream::new(1, &["lora"]);
         for (rows, k, r, n, width, at) in [(1, 3, 1, 2, 2, 0), (5, 12, 4, 7, 11, 3), (9, 6, 2, 3, 8, 5)] {
-            let inputs =
-                [random(&mut s, &[rows, width]), random(&mut s, &[rows, k]), random(&mut s, &[r, k]), random(&mut s, &[n, r])];
+            let inputs = [
+                random(&mut s, &[rows, width]),
+                random(&mut s, &[rows, k]),
+                random(&mut s, &[r, k]),
+                random(&mut s, &[n, r]),
+            ];
             let scales: Arc<[f32]> = (0..rows).map(|i| i as f32 * 0.5 - 0.5).collect();
             for row_scale in [None, Some(scales.clone())] {
                 let factor = |i: usize| 1.5 * row_scale.as_ref().map_or(1.0, |s| s[i] as f64);

@@ -10,7 +10,12 @@ use crate::{Buf, Tensor, math, recording};
 pub fn bce_with_logits(logits: &Tensor, targets: &Tensor) -> Tensor {
     assert_eq!(logits.shape, targets.shape, "a target for each logit");
     let mut y = Buf::copy(&targets.data);
-    each1(&mut y, &logits.data, |y, x| *y = if x > 0.0 { x * (1.0 - *y) + softplus(-x) } else { softplus(x) - x * *y });
+    each1(
+        &mut y,
+        &logits.data,
+        #[inline(always)]
+        |y, x| *y = if x > 0.0 { x * (1.0 - *y) + softplus(-x) } else { softplus(x) - x * *y },
+    );
     let (xe, te) = (logits.edge(), targets.edge());
     let record = recording([&xe, &te]);
     let kept = record.then(|| (logits.data.clone(), targets.data.clone()));
@@ -23,7 +28,12 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor) -> Tensor {
         }
         if grads.wants(&xe) {
             let mut slope = Buf::copy(&t);
-            each1(&mut slope, &x, |t, x| *t = math::sigmoid(x) - *t);
+            each1(
+                &mut slope,
+                &x,
+                #[inline(always)]
+                |t, x| *t = math::sigmoid(x) - *t,
+            );
             each1(&mut dy, &slope, |d, s| *d *= s);
             grads.put(&xe, dy);
         }

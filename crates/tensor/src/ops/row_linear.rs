@@ -4,43 +4,51 @@
 //! sampled alike alone, in a batch of 64, or after slots were refilled. Weights are read as they lie in memory; one row is
 //! bound by that reading, many rows share it.
 
+use pulp::{Simd, WithSimd};
+
 use crate::par::{self, SendPtr};
-use crate::simd::{self, Level, vectorize_at};
+use crate::simd::{self, Level};
 use crate::{Buf, Edge, Shape, Tensor, recording};
 
-/// `acc[r][o][l] = sum over p = l mod L of x[r][p] w[o][p]`, then the lanes folded half on half.
+/// The products of R rows with O weights: each a sum in the vector's lanes along K, then over the lanes as pulp folds them.
 ///
 /// # Safety
 /// Row `r` of `x` is `k` values from `x + r * xs`, likewise of `w`.
 #[inline(always)]
-pub(crate) unsafe fn tile<const L: usize, const R: usize, const O: usize>(
+unsafe fn tile<S: Simd, const R: usize, const O: usize>(
+    simd: S,
     (x, xs): (*const f32, usize),
     (w, ws): (*const f32, usize),
     k: usize,
 ) -> [[f32; O]; R] {
-    let mut acc = [[[0f32; L]; O]; R];
-    let whole = k / L * L;
+    let lanes = S::F32_LANES;
+    let whole = k / lanes * lanes;
+    let mut acc = [[simd.splat_f32s(0.0); O]; R];
     let mut p = 0;
     unsafe {
         while p < whole {
-            let mut xv = [[0f32; L]; R];
-            for r in 0..R {
-                xv[r] = *x.add(r * xs + p).cast::<[f32; L]>();
-            }
+            let xv: [S::f32s; R] = std::array::from_fn(
+                #[inline(always)]
+                |r| x.add(r * xs + p).cast::<S::f32s>().read_unaligned(),
+            );
             for o in 0..O {
-                let wv = *w.add(o * ws + p).cast::<[f32; L]>();
+                let wv = w.add(o * ws + p).cast::<S::f32s>().read_unaligned();
                 for r in 0..R {
-                    for l in 0..L {
-                        acc[r][o][l] = xv[r][l].mul_add(wv[l], acc[r][o][l]);
-                    }
+                    acc[r][o] = simd.mul_add_f32s(xv[r], wv, acc[r][o]);
                 }
             }
-            p += L;
+            p += lanes;
         }
-        for l in 0..k - whole {
-            for r in 0..R {
-                for o in 0..O {
-                    acc[r][o][l] = (*x.add(r * xs + whole + l)).mul_add(*w.add(o * ws + whole + l), acc[r][o][l]);
+        if whole < k {
+            let rest = k - whole;
+            let xv: [S::f32s; R] = std::array::from_fn(
+                #[inline(always)]
+                |r| simd.partial_load_f32s(std::slice::from_raw_parts(x.add(r * xs + whole), rest)),
+            );
+            for o in 0..O {
+                let wv = simd.partial_load_f32s(std::slice::from_raw_parts(w.add(o * ws + whole), rest));
+                for r in 0..R {
+                    acc[r][o] = simd.mul_add_f32s(xv[r], wv, acc[r][o]);
                 }
             }
         }
@@ -48,15 +56,7 @@ pub(crate) unsafe fn tile<const L: usize, const R: usize, const O: usize>(
     let mut out = [[0f32; O]; R];
     for r in 0..R {
         for o in 0..O {
-            let lanes = &mut acc[r][o];
-            let mut half = L / 2;
-            while half > 0 {
-                for l in 0..half {
-                    lanes[l] += lanes[l + half];
-                }
-                half /= 2;
-            }
-            out[r][o] = lanes[0];
+            out[r][o] = simd.reduce_sum_f32s(acc[r][o]);
         }
     }
     out
@@ -67,7 +67,8 @@ pub(crate) unsafe fn tile<const L: usize, const R: usize, const O: usize>(
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn tiles<const L: usize, const R: usize, const O: usize>(
+unsafe fn tiles<S: Simd, const R: usize, const O: usize>(
+    simd: S,
     (x, xs, rows): (*const f32, usize, usize),
     (w, ws, outs): (*const f32, usize, usize),
     k: usize,
@@ -78,19 +79,23 @@ unsafe fn tiles<const L: usize, const R: usize, const O: usize>(
         for o in (0..whole_outs).step_by(O) {
             let w = w.add(o * ws);
             for r in (0..whole_rows).step_by(R) {
-                let t = tile::<L, R, O>((x.add(r * xs), xs), (w, ws), k);
-                for (i, row) in t.iter().enumerate() {
-                    row.iter().enumerate().for_each(|(j, v)| put(r + i, o + j, *v));
+                let t = tile::<S, R, O>(simd, (x.add(r * xs), xs), (w, ws), k);
+                for i in 0..R {
+                    for j in 0..O {
+                        put(r + i, o + j, t[i][j]);
+                    }
                 }
             }
             for r in whole_rows..rows {
-                let t = tile::<L, 1, O>((x.add(r * xs), xs), (w, ws), k);
-                t[0].iter().enumerate().for_each(|(j, v)| put(r, o + j, *v));
+                let t = tile::<S, 1, O>(simd, (x.add(r * xs), xs), (w, ws), k);
+                for j in 0..O {
+                    put(r, o + j, t[0][j]);
+                }
             }
         }
         for o in whole_outs..outs {
             for r in 0..rows {
-                put(r, o, tile::<L, 1, 1>((x.add(r * xs), xs), (w.add(o * ws), ws), k)[0][0]);
+                put(r, o, tile::<S, 1, 1>(simd, (x.add(r * xs), xs), (w.add(o * ws), ws), k)[0][0]);
             }
         }
     }
@@ -105,20 +110,40 @@ pub(crate) unsafe fn products(
     x: (*const f32, usize, usize),
     w: (*const f32, usize, usize),
     k: usize,
-    mut put: impl FnMut(usize, usize, f32),
+    put: impl FnMut(usize, usize, f32),
 ) {
-    // SAFETY: the caller's. Tiles fill the level's registers.
-    vectorize_at(
-        level,
-        #[inline(always)]
-        || unsafe {
-            match level {
-                Level::Avx512 => tiles::<16, 4, 4>(x, w, k, &mut put),
-                Level::Avx2 => tiles::<8, 3, 4>(x, w, k, &mut put),
-                Level::Scalar => tiles::<4, 2, 2>(x, w, k, &mut put),
+    let call = Products { x, w, k, put };
+    match level {
+        // SAFETY: a level in force is one that the machine has.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { Simd::vectorize(pulp::x86::V4::new_unchecked(), call) },
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { Simd::vectorize(pulp::x86::V3::new_unchecked(), call) },
+        _ => Simd::vectorize(pulp::Scalar, call),
+    }
+}
+
+struct Products<F> {
+    x: (*const f32, usize, usize),
+    w: (*const f32, usize, usize),
+    k: usize,
+    put: F,
+}
+
+impl<F: FnMut(usize, usize, f32)> WithSimd for Products<F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        // Tiles as large as the registers allow. SAFETY: the promise of `products`.
+        unsafe {
+            match S::F32_LANES {
+                16 => tiles::<S, 4, 6>(simd, self.x, self.w, self.k, &mut self.put),
+                8 => tiles::<S, 3, 4>(simd, self.x, self.w, self.k, &mut self.put),
+                _ => tiles::<S, 2, 2>(simd, self.x, self.w, self.k, &mut self.put),
             }
-        },
-    )
+        }
+    }
 }
 
 /// `y = x W' (+ bias)` for `x [rows, k]`, `w [n, k]`, `y [rows, n]`. The bits of a row of `y` depend on its row of `x`, the

@@ -68,8 +68,8 @@ impl<const N: usize> Plan<N> {
                 plan.dims[at] = dim;
                 plan.rank += 1;
             }
-            for n in 0..N {
-                plan.strides[n][plan.rank - 1] = strides[n][d];
+            for (own, given) in plan.strides.iter_mut().zip(&strides) {
+                own[plan.rank - 1] = given[d];
             }
         }
         plan.rank = plan.rank.max(1);

@@ -4,6 +4,9 @@
 //! kept. The vectorised functions are accurate to a few ulp and do not depend on the system's libm. Left out on purpose:
 //! in-place variants.
 
+// A function by its name is called through a shim that is compiled without the SIMD level; an inlined closure is not.
+#![allow(clippy::redundant_closure)]
+
 use super::strided::each1;
 use crate::{Buf, Edge, Grads, Tensor, math, recording};
 
@@ -35,7 +38,7 @@ pub(super) fn log(x: f32) -> f32 {
     let p = p.mul_add(m, -1.666_805_8e-1);
     let p = p.mul_add(m, 2.000_071_4e-1);
     let p = p.mul_add(m, -2.499_999_4e-1);
-    let p = p.mul_add(m, 3.333_333_1e-1);
+    let p = p.mul_add(m, 0.333_333_3);
     let y = e.mul_add(-2.121_944_4e-4, m * z * p);
     let y = z.mul_add(-0.5, y) + m;
     let y = e.mul_add(0.693_359_4, y);
@@ -141,6 +144,16 @@ const GELU: f32 = 0.797_884_6; // sqrt(2 / pi)
 const GELU_CUBE: f32 = 0.044_715;
 const INV_SQRT_2PI: f32 = 0.398_942_3;
 
+#[inline(always)]
+fn phi(x: f32) -> f32 {
+    0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+#[inline(always)]
+fn gelu_inner(x: f32) -> f32 {
+    math::tanh(GELU * (x + GELU_CUBE * x * x * x))
+}
+
 impl Tensor {
     /// `f(x)` with the derivative in terms of x.
     pub(super) fn map_x(
@@ -204,39 +217,79 @@ impl Tensor {
     }
 
     pub fn exp(&self) -> Tensor {
-        self.map_y(exp, |y| y)
+        self.map_y(
+            #[inline(always)]
+            |x| exp(x),
+            #[inline(always)]
+            |y| y,
+        )
     }
 
     /// The natural logarithm.
     pub fn log(&self) -> Tensor {
-        self.map_x(log, |x| 1.0 / x)
+        self.map_x(
+            #[inline(always)]
+            |x| log(x),
+            #[inline(always)]
+            |x| 1.0 / x,
+        )
     }
 
     pub fn sin(&self) -> Tensor {
-        self.map_x(sin, cos)
+        self.map_x(
+            #[inline(always)]
+            |x| sin(x),
+            #[inline(always)]
+            |x| cos(x),
+        )
     }
 
     pub fn cos(&self) -> Tensor {
-        self.map_x(cos, |x| -sin(x))
+        self.map_x(
+            #[inline(always)]
+            |x| cos(x),
+            #[inline(always)]
+            |x| -sin(x),
+        )
     }
 
     pub fn sqrt(&self) -> Tensor {
-        self.map_y(f32::sqrt, |y| 0.5 / y)
+        self.map_y(
+            #[inline(always)]
+            |x| f32::sqrt(x),
+            #[inline(always)]
+            |y| 0.5 / y,
+        )
     }
 
     /// `1 / sqrt(x)`.
     pub fn rsqrt(&self) -> Tensor {
-        self.map_y(|x| 1.0 / x.sqrt(), |y| -0.5 * y * y * y)
+        self.map_y(
+            #[inline(always)]
+            |x| 1.0 / x.sqrt(),
+            #[inline(always)]
+            |y| -0.5 * y * y * y,
+        )
     }
 
     /// `1 / x`.
     pub fn recip(&self) -> Tensor {
-        self.map_y(|x| 1.0 / x, |y| -y * y)
+        self.map_y(
+            #[inline(always)]
+            |x| 1.0 / x,
+            #[inline(always)]
+            |y| -y * y,
+        )
     }
 
     /// The gradient at zero is zero.
     pub fn abs(&self) -> Tensor {
-        self.map_x(f32::abs, |x| if x > 0.0 { 1.0 } else { if x < 0.0 { -1.0 } else { 0.0 } })
+        self.map_x(
+            #[inline(always)]
+            |x| f32::abs(x),
+            #[inline(always)]
+            |x| if x > 0.0 { 1.0 } else { if x < 0.0 { -1.0 } else { 0.0 } },
+        )
     }
 
     /// -1, 0 or 1, without gradient.
@@ -255,7 +308,12 @@ impl Tensor {
     }
 
     pub fn square(&self) -> Tensor {
-        self.map_x(|x| x * x, |x| 2.0 * x)
+        self.map_x(
+            #[inline(always)]
+            |x| x * x,
+            #[inline(always)]
+            |x| 2.0 * x,
+        )
     }
 
     /// `x^p` with a constant exponent, in f64 inside where `p` is not a small integer or a half.
@@ -263,7 +321,12 @@ impl Tensor {
         match p {
             1.0 => self.affine(1.0, 0.0),
             2.0 => self.square(),
-            3.0 => self.map_x(|x| x * x * x, |x| 3.0 * x * x),
+            3.0 => self.map_x(
+                #[inline(always)]
+                |x| x * x * x,
+                #[inline(always)]
+                |x| 3.0 * x * x,
+            ),
             0.5 => self.sqrt(),
             -0.5 => self.rsqrt(),
             -1.0 => self.recip(),
@@ -276,22 +339,39 @@ impl Tensor {
     }
 
     pub fn sigmoid(&self) -> Tensor {
-        self.map_y(math::sigmoid, |y| y * (1.0 - y))
+        self.map_y(
+            #[inline(always)]
+            |x| math::sigmoid(x),
+            #[inline(always)]
+            |y| y * (1.0 - y),
+        )
     }
 
     pub fn tanh(&self) -> Tensor {
-        self.map_y(math::tanh, |y| 1.0 - y * y)
+        self.map_y(
+            #[inline(always)]
+            |x| math::tanh(x),
+            #[inline(always)]
+            |y| 1.0 - y * y,
+        )
     }
 
     /// The gradient at zero is zero.
     pub fn relu(&self) -> Tensor {
-        self.map_y(|x| if x < 0.0 { 0.0 } else { x }, |y| if y > 0.0 { 1.0 } else { 0.0 })
+        self.map_y(
+            #[inline(always)]
+            |x| if x < 0.0 { 0.0 } else { x },
+            #[inline(always)]
+            |y| if y > 0.0 { 1.0 } else { 0.0 },
+        )
     }
 
     /// `x * sigmoid(x)`.
     pub fn silu(&self) -> Tensor {
         self.map_x(
+            #[inline(always)]
             |x| x * math::sigmoid(x),
+            #[inline(always)]
             |x| {
                 let s = math::sigmoid(x);
                 s * (1.0 + x * (1.0 - s))
@@ -301,17 +381,22 @@ impl Tensor {
 
     /// `x * Phi(x)`, exact (Hendrycks & Gimpel 2016).
     pub fn gelu(&self) -> Tensor {
-        let phi = |x: f32| 0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
-        self.map_x(move |x| x * phi(x), move |x| phi(x) + x * INV_SQRT_2PI * exp(-0.5 * x * x))
+        self.map_x(
+            #[inline(always)]
+            move |x| x * phi(x),
+            #[inline(always)]
+            move |x| phi(x) + x * INV_SQRT_2PI * exp(-0.5 * x * x),
+        )
     }
 
     /// The tanh approximation of [`Tensor::gelu`].
     pub fn gelu_tanh(&self) -> Tensor {
-        let inner = |x: f32| math::tanh(GELU * (x + GELU_CUBE * x * x * x));
         self.map_x(
-            move |x| 0.5 * x * (1.0 + inner(x)),
+            #[inline(always)]
+            move |x| 0.5 * x * (1.0 + gelu_inner(x)),
+            #[inline(always)]
             move |x| {
-                let t = inner(x);
+                let t = gelu_inner(x);
                 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * GELU * (1.0 + 3.0 * GELU_CUBE * x * x)
             },
         )
@@ -319,17 +404,32 @@ impl Tensor {
 
     /// `log(1 + e^x)`, stable.
     pub fn softplus(&self) -> Tensor {
-        self.map_x(softplus, math::sigmoid)
+        self.map_x(
+            #[inline(always)]
+            |x| softplus(x),
+            #[inline(always)]
+            |x| math::sigmoid(x),
+        )
     }
 
     /// `log(sigmoid(x))`, stable.
     pub fn log_sigmoid(&self) -> Tensor {
-        self.map_x(|x| -softplus(-x), |x| math::sigmoid(-x))
+        self.map_x(
+            #[inline(always)]
+            |x| -softplus(-x),
+            #[inline(always)]
+            |x| math::sigmoid(-x),
+        )
     }
 
     /// The error function.
     pub fn erf(&self) -> Tensor {
-        self.map_x(erf, |x| 2.0 * std::f32::consts::FRAC_1_PI.sqrt() * exp(-x * x))
+        self.map_x(
+            #[inline(always)]
+            |x| erf(x),
+            #[inline(always)]
+            |x| 2.0 * std::f32::consts::FRAC_1_PI.sqrt() * exp(-x * x),
+        )
     }
 }
 
