@@ -1,1 +1,7 @@
-//! .
+//! Models with their tokenizer and template, and text from them.
+
+pub mod folder;
+pub mod generate;
+
+pub use folder::ModelFolder;
+pub use generate::{Answer, Options, generate};
