@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::interp::{FaultKind, Vm};
+use super::interp::Vm;
+use super::run::FaultKind;
 use super::value::{Key, List, NoOrder, Value, compare};
 
 type Done = Result<Value, (FaultKind, String)>;
@@ -282,7 +283,8 @@ impl Vm<'_> {
     /// Items or characters from `a` to before `z`; negative numbers count from the end, as in Python.
     fn slice(&mut self, of: &Value, a: i64, z: i64) -> Done {
         let bounds = |len: usize| {
-            let place = |i: i64| if i < 0 { len.saturating_sub(i.unsigned_abs() as usize) } else { (i as usize).min(len) };
+            let place =
+                |i: i64| if i < 0 { len.saturating_sub(i.unsigned_abs() as usize) } else { (i as usize).min(len) };
             let (a, z) = (place(a), place(z));
             (a, z.max(a))
         };

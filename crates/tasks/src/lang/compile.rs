@@ -26,23 +26,50 @@ pub(super) enum Code {
     MakeMap(u32),
     Jump(u32),
     /// Pops a condition; jumps if it is false.
-    Branch { id: u32, other: u32 },
+    Branch {
+        id: u32,
+        other: u32,
+    },
     /// Short circuits: keep a false (true) value and jump, else pop it.
     AndJump(u32),
     OrJump(u32),
     WantBool,
-    StoreAt { slot: u32, indices: u32, op: Option<BinOp> },
-    PushAt { slot: u32, indices: u32 },
-    RemoveAt { slot: u32, indices: u32 },
-    Call { function: u32, args: u32 },
-    Builtin { builtin: Builtin, args: u32 },
+    StoreAt {
+        slot: u32,
+        indices: u32,
+        op: Option<BinOp>,
+    },
+    PushAt {
+        slot: u32,
+        indices: u32,
+    },
+    RemoveAt {
+        slot: u32,
+        indices: u32,
+    },
+    Call {
+        function: u32,
+        args: u32,
+    },
+    Builtin {
+        builtin: Builtin,
+        args: u32,
+    },
     Return,
     IterValue,
     /// `for` over `range(...)` without making the list.
-    IterRange { args: u32 },
-    IterNext { slot: u32, id: u32, exit: u32 },
+    IterRange {
+        args: u32,
+    },
+    IterNext {
+        slot: u32,
+        id: u32,
+        exit: u32,
+    },
     IterEnd,
-    Assert { message: bool },
+    Assert {
+        message: bool,
+    },
 }
 
 #[derive(Clone, Debug)]

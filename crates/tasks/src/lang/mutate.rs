@@ -4,7 +4,7 @@ use postgrad_base::Stream;
 
 use super::ast::*;
 use super::compile::compile;
-use super::interp::{Limits, Watch};
+use super::run::{Limits, Watch};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MutationKind {
@@ -282,9 +282,8 @@ impl MutationScore {
 /// How many of the mutants the tests kill: a mutant is killed if the tests pass on the program and fail (or run into a
 /// limit) on the mutant.
 pub fn score(program: &Program, tests: &Program, mutants: &[Mutant], limits: &Limits) -> MutationScore {
-    let passes = |p: &Program| {
-        compile(&p.followed_by(tests)).is_ok_and(|c| c.run(limits, Watch::NOTHING).result.is_ok())
-    };
+    let passes =
+        |p: &Program| compile(&p.followed_by(tests)).is_ok_and(|c| c.run(limits, Watch::NOTHING).result.is_ok());
     let valid = passes(program);
     let killed = if valid { mutants.iter().filter(|m| !passes(&m.program)).count() } else { 0 };
     MutationScore { valid, killed, mutants: mutants.len() }

@@ -10,8 +10,8 @@ pub const MAX_TEXT: usize = 256 * 1024;
 pub const MAX_DEPTH: usize = 120;
 
 pub(super) const KEYWORDS: &[&str] = &[
-    "fn", "let", "if", "else", "while", "for", "in", "break", "continue", "return", "assert", "and", "or", "not", "true",
-    "false", "none",
+    "fn", "let", "if", "else", "while", "for", "in", "break", "continue", "return", "assert", "and", "or", "not",
+    "true", "false", "none",
 ];
 
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +25,8 @@ enum Tok {
 
 // Longest first.
 const SIGNS: &[&str] = &[
-    "==", "!=", "<=", ">=", "+=", "-=", "*=", "/=", "%=", "&&", "||", "+", "-", "*", "/", "%", "<", ">", "=", "!", "(", ")",
-    "[", "]", "{", "}", ",", ";", ":",
+    "==", "!=", "<=", ">=", "+=", "-=", "*=", "/=", "%=", "&&", "||", "+", "-", "*", "/", "%", "<", ">", "=", "!", "(",
+    ")", "[", "]", "{", "}", ",", ";", ":",
 ];
 
 fn bad(line: u32, what: impl Into<String>) -> Error {
@@ -273,7 +273,9 @@ impl Parser<'_> {
         if let Expr::Call(f, args) = &e
             && matches!(f.as_str(), "push" | "remove")
         {
-            let [target, value] = &args[..] else { return Err(bad(line, format!("`{f}` takes a variable and a value"))) };
+            let [target, value] = &args[..] else {
+                return Err(bad(line, format!("`{f}` takes a variable and a value")));
+            };
             let Some(place) = place(target) else { return Err(bad(line, format!("`{f}` changes a variable"))) };
             let value = value.clone();
             return Ok(if f == "push" { StmtKind::Push(place, value) } else { StmtKind::Remove(place, value) });
@@ -322,7 +324,11 @@ impl Parser<'_> {
     }
 
     fn checked(&self, e: Expr, depth: usize) -> Result<(Expr, usize)> {
-        if depth > MAX_DEPTH { Err(bad(self.line(), format!("nested deeper than {MAX_DEPTH}"))) } else { Ok((e, depth)) }
+        if depth > MAX_DEPTH {
+            Err(bad(self.line(), format!("nested deeper than {MAX_DEPTH}")))
+        } else {
+            Ok((e, depth))
+        }
     }
 
     fn operator(&mut self, level: u8) -> Option<BinOp> {

@@ -188,8 +188,8 @@ fn expr(e: &Expr, least: u8, out: &mut String) {
         }
         Expr::Un(UnOp::Neg, a) => {
             out.push('-');
-            // `-5` is a number: the negation of a number, or of what starts with one, is bracketed
-            let number = matches!(leftmost(a), Expr::Int(_));
+            // `-5` is a number: the negation of 5, or of what starts with it, is bracketed
+            let number = matches!(leftmost(a), Expr::Int(0..));
             expr(a, if number { 9 } else { 7 }, out);
         }
         Expr::Index(a, i) => {

@@ -41,7 +41,7 @@ struct TooLarge;
 
 /// Can all formulas be true together?
 pub fn consistent(formulas: &[&Formula], limits: Limits) -> Consistency {
-    let mut sk = Skolem { next: 0, budget: limits.clauses, dependent: false };
+    let mut sk = Skolem { next: 0, budget: limits.clauses };
     let mut matrix = vec![];
     for f in formulas {
         match sk.run(f, true, &mut vec![]) {
@@ -60,7 +60,9 @@ pub fn consistent(formulas: &[&Formula], limits: Limits) -> Consistency {
     if function_free && !signature.equality {
         match instances(&matrix, &terms, false, limits) {
             Some(Outcomes::Contradiction) => return Consistency::Inconsistent,
-            Some(Outcomes::Open(model)) if formulas.iter().all(|f| model.holds(f)) => return Consistency::Consistent(model),
+            Some(Outcomes::Open(model)) if formulas.iter().all(|f| model.holds(f)) => {
+                return Consistency::Consistent(model);
+            }
             _ => {}
         }
     }
@@ -132,8 +134,6 @@ pub fn equivalent(a: &Formula, b: &Formula, limits: Limits) -> Option<bool> {
 struct Skolem {
     next: usize,
     budget: usize,
-    /// An existential under a universal that it depends on was met.
-    dependent: bool,
 }
 
 fn has_quantifier(f: &Formula) -> bool {
@@ -227,7 +227,6 @@ impl Skolem {
                     terms.iter().for_each(|t| term_vars(t, &mut vars));
                     let args: Vec<Term> = vars.iter().map(|v| Term::Var(v.to_string())).collect();
                     let name = format!("sk#{}", self.next);
-                    self.dependent |= !args.is_empty();
                     let term = if args.is_empty() { Term::Const(name) } else { Term::Func(name, args) };
                     env.push((v, term));
                     let body = self.run(a, positive, env);

@@ -91,7 +91,8 @@ impl Lit {
 
     /// Reads `likes(ann, X)` or `not likes(ann, X)`.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |what: &str| Error::work(format!("not a literal: {what}")).at(text.chars().take(60).collect::<String>());
+        let bad =
+            |what: &str| Error::work(format!("not a literal: {what}")).at(text.chars().take(60).collect::<String>());
         let mut text = text.trim();
         let mut negated = false;
         for sign in ["not ", "\\+", "~", "¬"] {
@@ -104,10 +105,14 @@ impl Lit {
             None => (text, vec![]),
             Some((pred, rest)) => {
                 let inner = rest.strip_suffix(')').ok_or_else(|| bad("no closing bracket at its end"))?;
-                (pred.trim_end(), if inner.trim().is_empty() { vec![] } else { inner.split(',').map(str::trim).collect() })
+                (
+                    pred.trim_end(),
+                    if inner.trim().is_empty() { vec![] } else { inner.split(',').map(str::trim).collect() },
+                )
             }
         };
-        let name = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '\'' | '?'));
+        let name =
+            |s: &str| !s.is_empty() && s.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '\'' | '?'));
         if !name(pred) || !args.iter().all(|a| name(a)) {
             return Err(bad("names are letters, digits, `_` and `-`"));
         }
@@ -241,7 +246,8 @@ impl Theory {
                 let mut found: Vec<(Lit, Step)> = vec![];
                 let mut seen: BTreeSet<Lit> = BTreeSet::new();
                 for &(index, rule) in &rules {
-                    let mut join = Join { closure: &c, index, rule, steps: &mut steps, found: &mut found, seen: &mut seen };
+                    let mut join =
+                        Join { closure: &c, index, rule, steps: &mut steps, found: &mut found, seen: &mut seen };
                     if !join.run(&mut BTreeMap::new(), &mut vec![]) {
                         return Err(Error::work(format!("forward chaining took more than {} steps", limits.steps)));
                     }
@@ -251,7 +257,8 @@ impl Theory {
                 }
                 for (lit, step) in found {
                     let below = step.premises.iter().filter_map(|p| c.place.get(p)).map(|&i| c.facts[i].depth).max();
-                    let own = if step.premises.is_empty() && step.absent.is_empty() { 0 } else { below.unwrap_or(0) + 1 };
+                    let own =
+                        if step.premises.is_empty() && step.absent.is_empty() { 0 } else { below.unwrap_or(0) + 1 };
                     depth = depth.max(own);
                     c.insert(lit, step, own);
                 }
@@ -438,7 +445,8 @@ pub fn check_proof(theory: &Theory, closure: &Closure, proof: &[Step], goal: &Li
         let pairs = pairs.chain(std::iter::once((&rule.head, &s.conclusion)));
         let mut fits = want.len() == s.premises.len() && want_absent.len() == s.absent.len();
         for (pattern, fact) in pairs {
-            fits &= pattern.negated == fact.negated && pattern.pred == fact.pred && pattern.args.len() == fact.args.len();
+            fits &=
+                pattern.negated == fact.negated && pattern.pred == fact.pred && pattern.args.len() == fact.args.len();
             for (p, a) in pattern.args.iter().zip(&fact.args) {
                 fits &= match p {
                     Arg::Const(_) => p == a,

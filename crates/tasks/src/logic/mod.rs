@@ -23,6 +23,9 @@ pub mod score;
 pub mod token;
 pub mod truth;
 
+#[cfg(test)]
+mod tests;
+
 pub use entail::{Consistency, Limits, consistent, entails, equivalent};
 pub use formula::{Atom, Formula, Op, Quantifier, Term, fact, letter};
 pub use models::Model;
@@ -36,20 +39,23 @@ pub use truth::{Table, table};
 pub fn fuzz_formula(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let Ok(f) = parse(&text) else { return };
+    let _ = le(&f, &f);
+    if tricky(&f) {
+        return;
+    }
     for n in Notation::ALL {
         let printed = print(&f, n);
-        if printed.len() <= token::MAX_TEXT {
-            let again = parse(&printed).unwrap_or_else(|e| panic!("{printed:?} from {text:?}: {e}"));
-            // names such as `and` or `not` can change their reading from one notation to another
-            if n == Notation::Unicode && !tricky(&f) {
-                assert_eq!(again, f, "{printed:?} from {text:?}");
-            }
+        match parse(&printed) {
+            Ok(again) => assert_eq!(again, f, "{printed:?} from {text:?}"),
+            // brackets that printing adds can pass the limits of what was just inside them
+            Err(e) if matches!(e.kind, ErrorKind::TooDeep | ErrorKind::TooLarge) => {}
+            Err(e) => panic!("{printed:?} from {text:?}: {e}"),
         }
     }
-    let _ = le(&f, &f);
 }
 
-/// Has the formula a constant with the name of a bound variable, which printing cannot tell apart?
+/// Has the formula names that read differently elsewhere: a constant with the name of a bound variable, or a word that
+/// is a sign in word notation?
 fn tricky(f: &Formula) -> bool {
     fn bound<'a>(f: &'a Formula, out: &mut Vec<&'a str>) {
         if let Formula::Quant(_, v, _) = f {
@@ -57,10 +63,14 @@ fn tricky(f: &Formula) -> bool {
         }
         f.children().for_each(|c| bound(c, out));
     }
+    let words =
+        ["and", "or", "v", "xor", "implies", "iff", "not", "forall", "for", "all", "there", "exists", "true", "false"];
     let mut vars = vec![];
     bound(f, &mut vars);
-    let constants = f.signature().constants;
-    vars.iter().any(|v| constants.contains(*v))
+    let s = f.signature();
+    let named = s.predicates.iter().chain(&s.functions).map(|(n, _)| n.as_str());
+    let mut names = named.chain(s.constants.iter().map(String::as_str)).chain(vars.iter().copied());
+    vars.iter().any(|v| s.constants.contains(*v)) || names.any(|n| words.contains(&n.to_ascii_lowercase().as_str()))
 }
 
 /// Reads any bytes as a theory of facts and rules and chains forward; every proof must check.

@@ -252,6 +252,9 @@ impl<'a> Parser<'a> {
         let mut vars = vec![];
         loop {
             let Some(Tok::Ident(v)) = self.peek() else { return self.unexpected("a variable") };
+            if v.contains(['-', '.', '+']) {
+                return self.unexpected("a variable of letters and digits");
+            }
             vars.push(v.clone());
             self.pos += 1;
             let more = match self.peek() {
@@ -372,6 +375,19 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// `captain america` as an argument is one constant, `captainAmerica`.
+    fn further_words(&mut self, first: &str) -> Option<String> {
+        let mut joined = first.to_string();
+        let start = self.pos;
+        while let Some(Tok::Ident(w)) = self.peek() {
+            let mut chars = w.chars();
+            joined.extend(chars.next().into_iter().flat_map(char::to_uppercase));
+            joined.push_str(chars.as_str());
+            self.pos += 1;
+        }
+        (self.pos > start).then_some(joined)
+    }
+
     /// A name and its bracketed arguments, if any. `P()` reads as `P`.
     fn application(&mut self, depth: usize) -> Result<(String, Option<Vec<Term>>, usize), ParseError> {
         if self.depth + depth > MAX_DEPTH {
@@ -379,6 +395,11 @@ impl<'a> Parser<'a> {
         }
         let Some(Tok::Ident(name)) = self.peek() else { return self.unexpected("a name") };
         self.pos += 1;
+        if depth > 0
+            && let Some(joined) = self.further_words(name)
+        {
+            return Ok((joined, None, 1));
+        }
         if self.peek() != Some(&Tok::Open('(')) {
             return Ok((name.clone(), None, 1));
         }

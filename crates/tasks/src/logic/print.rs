@@ -38,7 +38,11 @@ impl Notation {
     }
 
     fn constant(self, value: bool) -> &'static str {
-        let row = if value { ["⊤", "$true", "\\top", "true", "$true"] } else { ["⊥", "$false", "\\bot", "false", "$false"] };
+        let row = if value {
+            ["⊤", "$true", "\\top", "true", "$true"]
+        } else {
+            ["⊥", "$false", "\\bot", "false", "$false"]
+        };
         row[self as usize]
     }
 

@@ -206,10 +206,7 @@ pub struct Solver {
 
 impl Solver {
     pub fn new(cnf: &Cnf) -> Self {
-        let mut s = Self {
-            inner: batsat::Solver::new(Default::default(), Steps { left: Cell::new(0) }),
-            vars: vec![],
-        };
+        let mut s = Self { inner: batsat::Solver::new(Default::default(), Steps { left: Cell::new(0) }), vars: vec![] };
         s.grow(cnf.vars);
         cnf.clauses.iter().for_each(|c| s.add(c));
         s

@@ -83,7 +83,8 @@ pub fn le(truth: &Formula, prediction: &Formula) -> Result<Le> {
     };
     let complete = search.run(0, &score);
     let (agree, bound) = search.best.unwrap_or_else(|| (0, vec![]));
-    let binding = bound.iter().enumerate().map(|(i, &j)| (our_names.get(i).cloned(), their_names.get(j).cloned())).collect();
+    let binding =
+        bound.iter().enumerate().map(|(i, &j)| (our_names.get(i).cloned(), their_names.get(j).cloned())).collect();
     Ok(Le { score: agree as f64 / target.len() as f64, inputs, binding, tried: search.tried, complete })
 }
 

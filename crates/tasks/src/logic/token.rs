@@ -134,7 +134,8 @@ const LATEX: &[(&str, Option<Tok>)] = &[
     ("qquad", None),
 ];
 
-const LATEX_TEXT: &[&str] = &["text", "mathrm", "mathit", "mathsf", "mathbf", "mathcal", "operatorname", "textit", "textrm"];
+const LATEX_TEXT: &[&str] =
+    &["text", "mathrm", "mathit", "mathsf", "mathbf", "mathcal", "operatorname", "textit", "textrm"];
 
 fn is_ident(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '\'' | '’' | '′')
@@ -144,13 +145,19 @@ fn is_ident(c: char) -> bool {
 /// (`Non-rare`, `c++`, `mr.smith`), except the variable after a quantifier, so that `∀x.P(x)` works.
 pub(super) fn tokens(text: &str) -> Result<Vec<Token>, ParseError> {
     if text.len() > MAX_TEXT {
-        return Err(ParseError::new(ErrorKind::TooLarge, MAX_TEXT, format!("the text is longer than {MAX_TEXT} bytes")));
+        return Err(ParseError::new(
+            ErrorKind::TooLarge,
+            MAX_TEXT,
+            format!("the text is longer than {MAX_TEXT} bytes"),
+        ));
     }
     let mut out: Vec<Token> = vec![];
     let mut at = 0;
     'next: while let Some(c) = text[at..].chars().next() {
         let rest = &text[at..];
-        if c.is_whitespace() || matches!(c, '$' | '\u{feff}' | '\u{200b}') && !rest.starts_with("$true") && !rest.starts_with("$false") {
+        if c.is_whitespace()
+            || matches!(c, '$' | '\u{feff}' | '\u{200b}') && !rest.starts_with("$true") && !rest.starts_with("$false")
+        {
             at += c.len_utf8();
             continue;
         }
@@ -217,7 +224,10 @@ fn words(tokens: Vec<Token>) -> Vec<Token> {
                 }
                 "forall" | "all" if names => Some(Tok::Quant(Quantifier::ForAll)),
                 "exists" if names => Some(Tok::Quant(Quantifier::Exists)),
-                "not" if names || matches!(next, Some(Tok::Not | Tok::Quant(_) | Tok::Open(_) | Tok::True | Tok::False)) => {
+                "not"
+                    if names
+                        || matches!(next, Some(Tok::Not | Tok::Quant(_) | Tok::Open(_) | Tok::True | Tok::False)) =>
+                {
                     Some(Tok::Not)
                 }
                 "true" if next != Some(&Tok::Open('(')) => Some(Tok::True),

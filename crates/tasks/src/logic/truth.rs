@@ -124,12 +124,17 @@ impl Table {
 /// The truth table of a propositional formula.
 pub fn table(f: &Formula) -> Result<Table> {
     if !f.is_propositional() {
-        return Err(Error::work("a truth table needs a propositional formula").help("use logic::models for quantifiers"));
+        return Err(
+            Error::work("a truth table needs a propositional formula").help("use logic::models for quantifiers")
+        );
     }
     let atoms = f.atoms();
     if atoms.len() > MAX_LETTERS {
-        return Err(Error::work(format!("{} letters make too long a truth table (at most {MAX_LETTERS})", atoms.len()))
-            .help("use logic::sat"));
+        return Err(Error::work(format!(
+            "{} letters make too long a truth table (at most {MAX_LETTERS})",
+            atoms.len()
+        ))
+        .help("use logic::sat"));
     }
     let column = atoms.iter().enumerate().map(|(i, a)| (*a, i)).collect();
     Ok(Table { letters: atoms.iter().map(|a| a.to_string()).collect(), rows: evaluate(f, &column, atoms.len()) })

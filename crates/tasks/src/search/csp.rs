@@ -60,11 +60,21 @@ pub struct Csp {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Only this value was left.
-    Forced { var: usize, value: i64 },
+    Forced {
+        var: usize,
+        value: i64,
+    },
     /// Tried, with the values that were left.
-    Guess { var: usize, value: i64, among: Vec<i64> },
+    Guess {
+        var: usize,
+        value: i64,
+        among: Vec<i64>,
+    },
     /// The last guess was wrong.
-    Backtrack { var: usize, value: i64 },
+    Backtrack {
+        var: usize,
+        value: i64,
+    },
     Solved,
 }
 
@@ -138,7 +148,9 @@ impl Csp {
         let vars: Vec<usize> = terms.iter().map(|t| t.1).collect();
         self.check(&vars)?;
         let small = |n: i64| n.unsigned_abs() < 1 << 40;
-        let fits = |&(c, v): &(i64, usize)| small(c) && small(self.base[v]) && small(c.saturating_mul(self.base[v].abs() + 64));
+        let fits = |&(c, v): &(i64, usize)| {
+            small(c) && small(self.base[v]) && small(c.saturating_mul(self.base[v].abs() + 64))
+        };
         if !terms.iter().all(fits) || !small(right) || terms.len() > 10_000 {
             return Err(Error::work("a linear constraint with numbers too large"));
         }
@@ -227,7 +239,9 @@ impl Csp {
         let mut descend = true;
         loop {
             if descend {
-                let open = (0..domains.len()).filter(|&v| domains[v].count_ones() > 1).min_by_key(|&v| domains[v].count_ones());
+                let open = (0..domains.len())
+                    .filter(|&v| domains[v].count_ones() > 1)
+                    .min_by_key(|&v| domains[v].count_ones());
                 match open {
                     None => {
                         if found.solutions.len() >= max_solutions {
@@ -573,7 +587,11 @@ mod tests {
         let givens = [(0, 1), (6, 3), (13, 2)];
         givens.iter().for_each(|&(i, v)| board[i] = v);
         assert_eq!(board, found.solutions[0]);
-        assert!(Csp::new().var(0, 64).is_err() && Csp::new().var(3, 2).is_err() && Csp::new().var(i64::MIN, i64::MAX).is_err());
+        assert!(
+            Csp::new().var(0, 64).is_err()
+                && Csp::new().var(3, 2).is_err()
+                && Csp::new().var(i64::MIN, i64::MAX).is_err()
+        );
     }
 
     proptest! {

@@ -41,7 +41,8 @@ pub fn fuzz_cover(data: &[u8]) {
     let mut problem = cover::ExactCover::new(columns, secondary);
     let mut rows: Vec<Vec<usize>> = vec![];
     for &b in rest.iter().take(10) {
-        let row: Vec<usize> = (0..columns + secondary).filter(|i| b.rotate_left(*i as u32 / 8) >> (i % 8) & 1 == 1).collect();
+        let row: Vec<usize> =
+            (0..columns + secondary).filter(|i| b.rotate_left(*i as u32 / 8) >> (i % 8) & 1 == 1).collect();
         if row.is_empty() {
             continue;
         }

@@ -8,7 +8,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use postgrad_base::{Context, Error, Result};
@@ -52,7 +52,11 @@ pub enum Cell {
 impl Cell {
     fn real(x: f64) -> Self {
         let rounded: f64 = format!("{x:.11e}").parse().unwrap_or(x);
-        if rounded == rounded.trunc() && rounded.abs() < 9.0e15 { Cell::Int(rounded as i64) } else { Cell::Real(rounded) }
+        if rounded == rounded.trunc() && rounded.abs() < 9.0e15 {
+            Cell::Int(rounded as i64)
+        } else {
+            Cell::Real(rounded)
+        }
     }
 
     fn rank(&self) -> u8 {
@@ -143,6 +147,8 @@ struct Meter {
     /// Milliseconds since `born`.
     deadline: AtomicU64,
     stopped_by: AtomicU8,
+    /// The authorizer said no.
+    refused: AtomicBool,
     born: Instant,
 }
 
@@ -164,6 +170,7 @@ impl Meter {
         let end = self.born.elapsed().saturating_add(limits.time).as_millis();
         self.deadline.store(u64::try_from(end).unwrap_or(u64::MAX), Relaxed);
         self.stopped_by.store(0, Relaxed);
+        self.refused.store(false, Relaxed);
     }
 
     /// Called every hundred instructions; true stops the query.
@@ -190,7 +197,8 @@ pub struct Database {
 }
 
 // Functions with chance, or that reach outside the database.
-const FORBIDDEN: &[&str] = &["load_extension", "random", "randomblob", "fts3_tokenizer", "readfile", "writefile", "edit"];
+const FORBIDDEN: &[&str] =
+    &["load_extension", "random", "randomblob", "fts3_tokenizer", "readfile", "writefile", "edit"];
 
 fn may_load(c: AuthContext<'_>) -> Authorization {
     match c.action {
@@ -202,13 +210,12 @@ fn may_load(c: AuthContext<'_>) -> Authorization {
     }
 }
 
-fn may_ask(c: AuthContext<'_>) -> Authorization {
+fn may_ask(c: AuthContext<'_>) -> bool {
     match c.action {
-        AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => Authorization::Allow,
-        AuthAction::Function { function_name } if !FORBIDDEN.contains(&function_name.to_ascii_lowercase().as_str()) => {
-            Authorization::Allow
-        }
-        _ => Authorization::Deny,
+        AuthAction::Select | AuthAction::Recursive => true,
+        AuthAction::Read { table_name, .. } => !table_name.to_ascii_lowercase().starts_with("pragma_"),
+        AuthAction::Function { function_name } => !FORBIDDEN.contains(&function_name.to_ascii_lowercase().as_str()),
+        _ => false,
     }
 }
 
@@ -252,13 +259,21 @@ impl Database {
             memory_most: AtomicI64::new(0),
             deadline: AtomicU64::new(0),
             stopped_by: AtomicU8::new(0),
+            refused: AtomicBool::new(false),
             born: Instant::now(),
         });
         meter.start(&Limits { steps: 500_000_000, time: Duration::from_secs(60), ..Limits::default() });
         let shared = meter.clone();
         connection.progress_handler(100, Some(move || shared.tick()))?;
         fill(&mut connection)?;
-        connection.authorizer(Some(may_ask))?;
+        let shared = meter.clone();
+        connection.authorizer(Some(move |c: AuthContext<'_>| {
+            if may_ask(c) {
+                return Authorization::Allow;
+            }
+            shared.refused.store(true, Relaxed);
+            Authorization::Deny
+        }))?;
         // what a query may be; scripts may be larger
         for (limit, value) in [
             (Limit::SQLITE_LIMIT_LENGTH, 64 * 1024),
@@ -289,7 +304,7 @@ impl Database {
         let mut statement = match self.connection.prepare(sql) {
             Ok(s) => s,
             Err(e) => {
-                let refused = e.sqlite_error_code() == Some(rusqlite::ErrorCode::AuthorizationForStatementDenied);
+                let refused = self.meter.refused.load(Relaxed);
                 return error(if refused { SqlErrorKind::Refused } else { SqlErrorKind::Syntax }, message(&e));
             }
         };
@@ -313,6 +328,7 @@ impl Database {
                         STEPS => (SqlErrorKind::Steps, format!("more than {} steps", limits.steps)),
                         TIME => (SqlErrorKind::Time, format!("more than {} s", limits.time.as_secs_f64())),
                         MEMORY => (SqlErrorKind::Memory, format!("more than {} bytes of memory", limits.memory)),
+                        _ if self.meter.refused.load(Relaxed) => (SqlErrorKind::Refused, message(&e)),
                         _ => (SqlErrorKind::Failed, message(&e)),
                     };
                     return error(kind, message);

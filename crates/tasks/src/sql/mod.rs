@@ -17,6 +17,9 @@ mod database;
 mod reward;
 mod scan;
 
+#[cfg(test)]
+mod tests;
+
 pub use compare::{Compare, Parts, parts};
 pub use database::{Cell, Database, Limits, SqlError, SqlErrorKind, Table};
 pub use reward::{Extracted, Judged, extract, judge, repetition_penalty};
