@@ -173,9 +173,8 @@ pub(crate) fn figure(fields: &Map<String, Value>, name: &str) -> Option<f64> {
 
 /// Whether a smaller value of a figure is the better one, by its name.
 pub(crate) fn less_is_better(metric: &str) -> bool {
-    ["loss", "nll", "perplexity", "ppl", "error", "ece", "kl", "failures", "truncated"]
-        .iter()
-        .any(|w| metric.contains(w))
+    let less = ["loss", "nll", "perplexity", "ppl", "error", "errors", "ece", "kl", "failures", "truncated"];
+    metric.split(|c: char| !c.is_alphanumeric()).any(|word| less.contains(&word))
 }
 
 /// Whether a figure is a share, shown as per cent.

@@ -16,11 +16,12 @@ const BUCKETS: usize = 450;
 const HUGE: f64 = 1e100;
 
 const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 270.0;
-const LEFT: f64 = 58.0;
-const RIGHT: f64 = 14.0;
+const LEFT: f64 = 54.0;
+const RIGHT: f64 = 18.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
+/// Room above the lines for the name of the upward axis.
+const HEAD: f64 = 26.0;
 
 /// Figures over steps.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +33,8 @@ pub struct LinePlot {
     pub y_log: bool,
     /// The values are shares; the axis says per cent.
     pub percent: bool,
+    /// Half as wide, to stand beside another.
+    pub small: bool,
     pub series: Vec<Series>,
     /// Named places along x (the best checkpoint, the end of warm-up).
     pub marks: Vec<(f64, String)>,
@@ -188,6 +191,19 @@ fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 }
 
 impl LinePlot {
+    /// Width and height of the picture; where the lines may go is `LEFT..right`, `head..bottom`.
+    fn size(&self) -> (f64, f64) {
+        if self.small { (352.0, 206.0) } else { (WIDTH, 280.0) }
+    }
+
+    fn right(&self) -> f64 {
+        self.size().0 - RIGHT
+    }
+
+    fn bottom(&self) -> f64 {
+        self.size().1 - BOTTOM
+    }
+
     /// The colour of each series: a faint one shares the next one's.
     fn colours(&self) -> Vec<usize> {
         let mut next = 0;
@@ -214,10 +230,10 @@ impl LinePlot {
     pub fn render(&self) -> Markup {
         let points = || self.series.iter().flat_map(|s| &s.points);
         let ends = || self.series.iter().flat_map(|s| &s.band).flat_map(|b| [b.0, b.1]);
-        let x = Axis::over(points().map(|p| p.0), self.x_log, 0.0, LEFT, WIDTH - RIGHT);
-        let y = Axis::over(points().map(|p| p.1).chain(ends()), self.y_log, 0.06, HEIGHT - BOTTOM, TOP);
+        let x = Axis::over(points().map(|p| p.0), self.x_log, 0.0, LEFT, self.right());
+        let y = Axis::over(points().map(|p| p.1).chain(ends()), self.y_log, 0.06, self.bottom(), HEAD);
         let (Some(x), Some(mut y)) = (x, y) else {
-            return html! { figure { figcaption { (self.title) } p.quiet { "No values to plot." } } };
+            return html! { figure class=[self.small.then_some("small")] { figcaption { (self.title) } p.quiet { "No values to plot." } } };
         };
         if self.percent && !self.y_log {
             (y.low, y.high) = (y.low.max(0.0).min(y.high), y.high.min(1.0).max(y.low));
@@ -225,51 +241,54 @@ impl LinePlot {
                 (y.low, y.high) = ((y.low - 0.01).max(0.0), (y.high + 0.01).min(1.0));
             }
         }
-        let colours = self.colours();
+        let (colours, (width, height)) = (self.colours(), self.size());
         let broken = points().filter(|p| usable(p.0, self.x_log) && !usable(p.1, self.y_log)).count();
         let named: Vec<_> = self.series.iter().zip(&colours).filter(|(s, _)| !s.faint).collect();
         html! {
-            figure {
+            figure class=[self.small.then_some("small")] {
                 figcaption { (self.title) }
                 @if named.len() > 1 {
                     (legend(named.iter().map(|(s, c)| (s.name.as_str(), **c, false))))
                 }
-                svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(self.words()) {
+                svg viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(self.words()) {
                     (self.axes(&x, &y))
                     @for (s, colour) in self.series.iter().zip(&colours) { (self.line(s, *colour, &x, &y)) }
                     @for (at, name) in self.marks.iter().filter(|m| usable(m.0, self.x_log)) {
                         @let px = x.place(*at);
-                        @if (LEFT..=WIDTH - RIGHT + 0.5).contains(&px) {
-                            @let late = px > WIDTH * 0.7;
-                            line.mark x1=(at1(px)) x2=(at1(px)) y1=(TOP) y2=(HEIGHT - BOTTOM) {}
-                            text.note x=(at1(px + if late { -5.0 } else { 5.0 })) y=(TOP + 10.0)
+                        @if (LEFT..=self.right() + 0.5).contains(&px) {
+                            @let late = px > width * 0.7;
+                            line.mark x1=(at1(px)) x2=(at1(px)) y1=(HEAD) y2=(self.bottom()) {}
+                            text.note x=(at1(px + if late { -5.0 } else { 5.0 })) y=(HEAD + 10.0)
                                 text-anchor=(if late { "end" } else { "start" }) { (name) }
                         }
                     }
                 }
                 @if broken > 0 {
-                    p.quiet { (broken) @if self.y_log { " values are zero, negative or not finite." } @else { " values are not finite." } " Their places are marked ×." }
+                    p.quiet {
+                        (broken) @if broken == 1 { " value is " } @else { " values are " }
+                        @if self.y_log { "zero, negative or " } "not finite (marked ×)."
+                    }
                 }
             }
         }
     }
 
     fn axes(&self, x: &Axis, y: &Axis) -> Markup {
-        let (bottom, middle) = (HEIGHT - BOTTOM, (TOP + HEIGHT - BOTTOM) / 2.0);
+        let bottom = self.bottom();
         html! {
             @for (v, text) in y.ticks(5, self.percent) {
                 @let py = at1(y.place(v));
-                line.grid x1=(LEFT) x2=(WIDTH - RIGHT) y1=(py) y2=(py) {}
+                line.grid x1=(LEFT) x2=(self.right()) y1=(py) y2=(py) {}
                 text x=(LEFT - 7.0) y=(py) dy="0.33em" text-anchor="end" { (text) }
             }
-            @for (v, text) in x.ticks(8, false) {
+            @for (v, text) in x.ticks(if self.small { 4 } else { 8 }, false) {
                 @let px = at1(x.place(v));
                 line.tick x1=(px) x2=(px) y1=(bottom) y2=(bottom + 4.0) {}
                 text x=(px) y=(bottom + 17.0) text-anchor="middle" { (text) }
             }
-            line.axis x1=(LEFT) x2=(WIDTH - RIGHT) y1=(bottom) y2=(bottom) {}
-            text.label x=((LEFT + WIDTH - RIGHT) / 2.0) y=(HEIGHT - 6.0) text-anchor="middle" { (self.x_label) @if self.x_log { " (log)" } }
-            text.label transform=(format!("translate(12 {middle}) rotate(-90)")) text-anchor="middle" { (self.y_label) @if self.y_log { " (log)" } }
+            line.axis x1=(LEFT) x2=(self.right()) y1=(bottom) y2=(bottom) {}
+            text.label x=((LEFT + self.right()) / 2.0) y=(self.size().1 - 6.0) text-anchor="middle" { (self.x_label) @if self.x_log { " (log)" } }
+            text.label x="0" y="11" { (self.y_label) @if self.y_log { " (log)" } }
         }
     }
 
@@ -292,7 +311,7 @@ impl LinePlot {
                     }
                 }
                 @for p in broken.take(200) {
-                    text.broken x=(at1(x.place(p.0))) y=(TOP + 4.0) text-anchor="middle" { "×" title { (self.x_label) " " (p.0) ": " (fixed(p.1, 3)) } }
+                    text.broken x=(at1(x.place(p.0))) y=(HEAD + 4.0) text-anchor="middle" { "×" title { (self.x_label) " " (p.0) ": " (fixed(p.1, 3)) } }
                 }
             }
         }
@@ -305,7 +324,7 @@ impl LinePlot {
         };
         let ends: Vec<_> = s.points.iter().zip(&s.band).filter(whole).collect();
         let every = ends.len().div_ceil(2 * BUCKETS).max(1);
-        let clip = |v: f64| y.place(v).clamp(TOP, HEIGHT - BOTTOM);
+        let clip = |v: f64| y.place(v).clamp(HEAD, self.bottom());
         let there = ends.iter().step_by(every).map(|(p, b)| (x.place(p.0), clip(b.1)));
         let back = ends.iter().step_by(every).rev().map(|(p, b)| (x.place(p.0), clip(b.0)));
         let path: Vec<String> = there.chain(back).map(|(a, b)| format!("{} {}", at1(a), at1(b))).collect();

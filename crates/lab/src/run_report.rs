@@ -77,9 +77,11 @@ fn summary(run: &Run, steps: &[&Event], evals: &Measurements) -> Vec<String> {
     for ((set, metric), series) in evals.iter().filter(|(k, _)| is_share(&k.1) && !less_is_better(&k.1)) {
         let said = |m: &Measured| cell(metric, &m.estimate).plain();
         if let [first, .., last] = &series[..] {
-            lines.push(format!("{set} {metric}: {} → {}.", said(first), said(last)));
+            let before = Cell { n: None, ..cell(metric, &first.estimate) };
+            let before = if first.estimate.n == last.estimate.n { before.plain() } else { said(first) };
+            lines.push(format!("{set}: {metric} {before} → {}.", said(last)));
         } else if let [only] = &series[..] {
-            lines.push(format!("{set} {metric}: {} at step {}.", said(only), only.step));
+            lines.push(format!("{set}: {metric} {} at step {}.", said(only), only.step));
         }
     }
     let losses: Vec<(u64, f64)> = steps.iter().filter_map(|e| Some((e.step, figure(&e.fields, "loss")?))).collect();
@@ -109,10 +111,12 @@ fn warnings(run: &Run, events: &[Event]) -> Vec<String> {
     }
     let broken =
         events.iter().filter(|e| e.kind == "step" && figure(&e.fields, "loss").is_some_and(|l| !l.is_finite()));
+    let steps = events.iter().filter(|e| e.kind == "step").count() as u64;
     if let Some(first) = broken.clone().next() {
         out.push(format!(
-            "The training loss was not finite at {} steps, first at step {}.",
+            "The training loss was not finite: {} of {} steps, the first {}.",
             grouped(broken.count() as u64),
+            grouped(steps),
             grouped(first.step)
         ));
     }
@@ -125,7 +129,8 @@ fn before_and_after(store: &Store, run: &Run, evals: &Measurements) -> Result<Ve
     let mut plot =
         IntervalPlot { title: "Accuracy".into(), x_label: "share of items".into(), percent: true, rows: vec![] };
     let (mut some_paired, mut some_not) = (false, false);
-    for ((set, metric), series) in evals {
+    let mut said = None;
+    for ((set, metric), series) in by_set(evals) {
         let [first, .., last] = &series[..] else { continue };
         let steps = kept.iter().find(|(s, _)| s == set).map_or(&[][..], |(_, steps)| steps);
         let mut change = None;
@@ -145,7 +150,8 @@ fn before_and_after(store: &Store, run: &Run, evals: &Measurements) -> Result<Ve
         let difference = Cell { n: difference.n.filter(|n| paired && *n != last.estimate.n), ..difference };
         let before = Cell { n: None, ..cell(metric, &first.estimate) };
         let before = if first.estimate.n == last.estimate.n { before } else { cell(metric, &first.estimate) };
-        table.row([Cell::text(set), Cell::text(metric), before, cell(metric, &last.estimate), difference]);
+        let name = if said.replace(set) == Some(set) { "" } else { set };
+        table.row([Cell::text(name), Cell::text(metric), before, cell(metric, &last.estimate), difference]);
         if is_share(metric) && !less_is_better(metric) {
             let label = if metric == "accuracy" { set.clone() } else { format!("{set} {metric}") };
             let mark = |name: &str, m: &Measured| Mark { name: name.into(), estimate: m.estimate };
@@ -166,6 +172,19 @@ fn before_and_after(store: &Store, run: &Run, evals: &Measurements) -> Result<Ve
         parts.push(Part::Intervals(plot));
     }
     Ok(parts)
+}
+
+/// The figures set by set, shares first.
+fn by_set(evals: &Measurements) -> Vec<&((String, String), Vec<Measured>)> {
+    let mut sets: Vec<&str> = Vec::new();
+    for ((set, _), _) in evals {
+        if !sets.contains(&set.as_str()) {
+            sets.push(set);
+        }
+    }
+    let mut all: Vec<_> = evals.iter().collect();
+    all.sort_by_key(|((set, metric), _)| (sets.iter().position(|s| s == set), !is_share(metric)));
+    all
 }
 
 fn training(steps: &[&Event]) -> Vec<Part> {
@@ -193,6 +212,7 @@ fn training(steps: &[&Event]) -> Vec<Part> {
             x_label: "step".into(),
             y_label: label,
             y_log: name == "loss" && low > 0.0 && high > 30.0 * low,
+            small: name != "loss",
             series,
             ..LinePlot::default()
         }))

@@ -30,6 +30,40 @@ const BATCH: usize = 4096;
 /// How long the store may stay locked by others before events count as lost.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// An event as it is kept. Its fields stay the text they were written as: reading a float and writing it again may move
+/// its last digit.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub kind: String,
+    pub step: u64,
+    pub fields: String,
+}
+
+impl Row {
+    fn of(event: &Event) -> Result<Self> {
+        let fields =
+            serde_json::to_string(&event.fields).context(|| format!("cannot write the event {}", event.kind))?;
+        Ok(Self { kind: event.kind.clone(), step: event.step, fields })
+    }
+
+    fn parse(line: &str) -> serde_json::Result<Self> {
+        let event: Event = serde_json::from_str(line)?;
+        let row = Self { kind: event.kind, step: event.step, fields: String::new() };
+        let verbatim = line.trim_end().strip_prefix(&row.head()).and_then(|rest| rest.strip_suffix('}'));
+        let fields = verbatim.map_or_else(|| serde_json::to_string(&event.fields), |text| Ok(text.into()))?;
+        Ok(Self { fields, ..row })
+    }
+
+    fn head(&self) -> String {
+        format!("{{\"kind\":{},\"step\":{},\"fields\":", serde_json::Value::from(self.kind.as_str()), self.step)
+    }
+
+    /// The line without its end.
+    fn text(&self) -> String {
+        self.head() + &self.fields + "}"
+    }
+}
+
 /// What a resumed run has already said.
 #[derive(Default)]
 struct Said {
@@ -38,21 +72,17 @@ struct Said {
 }
 
 impl Said {
-    fn new(step: u64, events: &[Event]) -> Result<Self> {
-        Ok(Self { step, rows: events.iter().map(row_of).collect::<Result<_>>()? })
+    fn new(step: u64, rows: &[Row]) -> Self {
+        Self { step, rows: rows.iter().map(Row::text).collect() }
     }
 
     /// Whether this event is already there. Once the run is past the step it went on from, none is.
-    fn holds(&mut self, event: &Event, row: &str) -> bool {
-        if event.step > self.step {
+    fn holds(&mut self, row: &Row) -> bool {
+        if row.step > self.step {
             self.rows.clear();
         }
-        self.rows.contains(row)
+        !self.rows.is_empty() && self.rows.contains(&row.text())
     }
-}
-
-fn row_of(event: &Event) -> Result<String> {
-    serde_json::to_string(event).context(|| format!("cannot write the event {}", event.kind))
 }
 
 /// Appends events to a file of JSON lines, each at once.
@@ -77,13 +107,13 @@ impl JsonlSink {
     pub fn resume(path: &Path, step: u64) -> Result<Self> {
         let kept = Self::cut(path, step)?.unwrap_or_default();
         let mut sink = Self::append(path)?;
-        sink.said = Said::new(step, &kept)?;
+        sink.said = Said::new(step, &kept);
         Ok(sink)
     }
 
     /// Replaces the file by its rows with step <= `step` (by rename: the old file or the new one, never half) and returns
     /// them. A last line that a kill left torn is dropped; any other broken line is an error. None where there is no file.
-    pub fn cut(path: &Path, step: u64) -> Result<Option<Vec<Event>>> {
+    pub(crate) fn cut(path: &Path, step: u64) -> Result<Option<Vec<Row>>> {
         if !path.exists() {
             return Ok(None);
         }
@@ -96,16 +126,17 @@ impl JsonlSink {
             if read == 0 {
                 break;
             }
-            match serde_json::from_slice::<Event>(&line) {
-                Ok(event) if event.step <= step && line.ends_with(b"\n") => kept.push(event),
-                Ok(_) => dropped = true,
-                Err(_) if !line.ends_with(b"\n") => dropped = true,
-                Err(e) => return Err(Error::work("not an event").because(e).at_line(path, number)),
+            let whole = line.ends_with(b"\n");
+            match Row::parse(&String::from_utf8_lossy(&line)) {
+                Ok(row) if whole && row.step <= step => kept.push(row),
+                Err(e) if whole => return Err(Error::work("not an event").because(e).at_line(path, number)),
+                _ => dropped = true,
             }
         }
         if dropped {
             postgrad_base::fs::write_atomic(path, |out| {
-                kept.iter().try_for_each(|event| postgrad_base::jsonl::write(out, event))
+                let write = |row: &Row| writeln!(out, "{}", row.text());
+                kept.iter().try_for_each(write).context(|| format!("cannot write {}", path.display()))
             })?;
         }
         Ok(Some(kept))
@@ -114,17 +145,17 @@ impl JsonlSink {
 
 impl Sink for JsonlSink {
     fn emit(&mut self, event: &Event) -> Result<()> {
-        let mut row = row_of(event)?;
-        if self.said.holds(event, &row) {
+        let row = Row::of(event)?;
+        if self.said.holds(&row) {
             return Ok(());
         }
-        row.push('\n');
+        let row = row.text() + "\n";
         self.file.write_all(row.as_bytes()).context(|| format!("cannot write {}", self.path.display()))
     }
 }
 
 enum Message {
-    Event(Event),
+    Event(Row),
     Flush(SyncSender<()>),
 }
 
@@ -167,9 +198,9 @@ impl StoreSink {
             change.commit()
         };
         cut().context(|| format!("cannot cut the events of {run}"))?;
-        let kept = crate::store::Store::open(root)?.events(run, None)?;
+        let kept = crate::store::Store::open(root)?.rows(run, None)?;
         let mut sink = Self::append(root, run)?;
-        sink.said = Said::new(step, &kept)?;
+        sink.said = Said::new(step, &kept);
         Ok(sink)
     }
 
@@ -192,10 +223,11 @@ impl StoreSink {
 impl Sink for StoreSink {
     fn emit(&mut self, event: &Event) -> Result<()> {
         self.tell()?;
-        if !self.said.rows.is_empty() && self.said.holds(event, &row_of(event)?) {
+        let row = Row::of(event)?;
+        if self.said.holds(&row) {
             return Ok(());
         }
-        let sent = self.send.as_ref().is_some_and(|s| s.send(Message::Event(event.clone())).is_ok());
+        let sent = self.send.as_ref().is_some_and(|s| s.send(Message::Event(row)).is_ok());
         if sent { Ok(()) } else { self.tell().and(Err(Error::work("the run store's thread has ended"))) }
     }
 }
@@ -241,7 +273,7 @@ fn write_all(conn: Connection, run: &str, mut next: u64, receive: &Receiver<Mess
     }
 }
 
-fn write_batch(conn: &Connection, run: &str, next: u64, batch: &[Event]) -> rusqlite::Result<()> {
+fn write_batch(conn: &Connection, run: &str, next: u64, batch: &[Row]) -> rusqlite::Result<()> {
     if batch.is_empty() {
         return Ok(());
     }

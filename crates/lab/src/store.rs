@@ -17,6 +17,7 @@
 //! while it works, so a run that says `running` and whose lock is free was killed, and is shown so.
 //! Left out on purpose: checkpoints and samples' files (they lie in the run's folder), deletion of runs.
 
+use std::cell::Cell;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,11 +25,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use postgrad_base::event::{Event, Sink, Tee};
 use postgrad_base::fs::DirLock;
 use postgrad_base::{Context, Error, Result};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::sink::{JsonlSink, METRICS_FILE, StoreSink};
+use crate::sink::{JsonlSink, METRICS_FILE, Row, StoreSink};
 
 /// The store's file in the folder of runs.
 pub const STORE_FILE: &str = "runs.sqlite";
@@ -135,8 +136,8 @@ pub struct Store {
 pub struct ActiveRun {
     pub run: Run,
     root: PathBuf,
-    /// The step the run goes on from, where it was resumed.
-    resumed: Option<u64>,
+    /// The step the run goes on from, until its first sink has cut back to it.
+    resumed: Cell<Option<u64>>,
     _lock: DirLock,
 }
 
@@ -241,7 +242,7 @@ impl Store {
             )
             .context(|| "cannot write to the run store".into())?;
         commit(change)?;
-        Ok(ActiveRun { run, root: self.root.clone(), resumed: None, _lock: lock })
+        Ok(ActiveRun { run, root: self.root.clone(), resumed: Cell::new(None), _lock: lock })
     }
 
     /// Takes a run up again from step `step`: what came after it is cut off, in the store and in `metrics.jsonl`, and
@@ -268,7 +269,7 @@ impl Store {
         write().context(|| "cannot write to the run store".into())?;
         commit(change)?;
         (run.status, run.ended, run.message) = (Status::Running, None, None);
-        Ok(ActiveRun { run, root: self.root.clone(), resumed: Some(step), _lock: lock })
+        Ok(ActiveRun { run, root: self.root.clone(), resumed: Cell::new(Some(step)), _lock: lock })
     }
 
     /// All runs, oldest first.
@@ -322,20 +323,25 @@ impl Store {
 
     /// Events of a run in the order they came, of one kind if named.
     pub fn events(&self, id: &str, kind: Option<&str>) -> Result<Vec<Event>> {
-        let read = || -> rusqlite::Result<Vec<(u64, String, String)>> {
-            let mut query = self.conn.prepare_cached(
-                "SELECT step, kind, fields FROM events WHERE run = ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY seq",
-            )?;
-            query.query_map(params![id, kind], |r| Ok((r.get::<_, i64>(0)? as u64, r.get(1)?, r.get(2)?)))?.collect()
+        let parse = |row: Row| {
+            let fields = serde_json::from_str(&row.fields)
+                .context(|| format!("the run store has a broken event of {id} at step {}", row.step))?;
+            Ok(Event { kind: row.kind, step: row.step, fields })
         };
-        let rows = read().context(|| "cannot read the run store".into())?;
-        rows.into_iter()
-            .map(|(step, kind, fields)| {
-                let fields = serde_json::from_str(&fields)
-                    .context(|| format!("the run store has a broken event of {id} at step {step}"))?;
-                Ok(Event { kind, step, fields })
-            })
-            .collect()
+        self.rows(id, kind)?.into_iter().map(parse).collect()
+    }
+
+    pub(crate) fn rows(&self, id: &str, kind: Option<&str>) -> Result<Vec<Row>> {
+        let read = || -> rusqlite::Result<Vec<Row>> {
+            let mut query = self.conn.prepare_cached(
+                "SELECT kind, step, fields FROM events WHERE run = ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY seq",
+            )?;
+            let rows = query.query_map(params![id, kind], |r| {
+                Ok(Row { kind: r.get(0)?, step: r.get::<_, i64>(1)? as u64, fields: r.get(2)? })
+            })?;
+            rows.collect()
+        };
+        read().context(|| "cannot read the run store".into())
     }
 
     /// Keeps the per-item rows of one evaluation: the set's name and the step it was made at. Rows of the same set, step
@@ -409,7 +415,7 @@ impl Store {
         folder.strip_prefix(&self.root).unwrap_or(folder).to_string_lossy().into_owned()
     }
 
-    fn read_run(&self, row: &Row) -> rusqlite::Result<Run> {
+    fn read_run(&self, row: &rusqlite::Row) -> rusqlite::Result<Run> {
         let folder = self.root.join(row.get::<_, String>("folder")?);
         let mut status = Status::parse(&row.get::<_, String>("status")?).unwrap_or(Status::Failed);
         if status == Status::Running && !is_held(&folder) {
@@ -446,7 +452,7 @@ impl ActiveRun {
     /// Where the run's events go: `metrics.jsonl` first (at once), then the store (within half a second).
     pub fn sink(&self) -> Result<Box<dyn Sink>> {
         let file = self.run.folder.join(METRICS_FILE);
-        let (jsonl, store) = match self.resumed {
+        let (jsonl, store) = match self.resumed.take() {
             None => (JsonlSink::append(&file)?, StoreSink::append(&self.root, &self.run.id)?),
             Some(step) => (JsonlSink::resume(&file, step)?, StoreSink::resume(&self.root, &self.run.id, step)?),
         };
@@ -499,11 +505,10 @@ pub(crate) fn is_busy(e: &rusqlite::Error) -> bool {
 }
 
 /// Writes events from number `first` on.
-pub(crate) fn insert_events(conn: &Connection, run: &str, first: u64, events: &[Event]) -> rusqlite::Result<()> {
+pub(crate) fn insert_events(conn: &Connection, run: &str, first: u64, rows: &[Row]) -> rusqlite::Result<()> {
     let mut insert = conn.prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?)")?;
-    for (i, event) in events.iter().enumerate() {
-        let fields = serde_json::to_string(&event.fields).unwrap_or_else(|_| "{}".into());
-        insert.execute(params![run, clamp(first + i as u64), clamp(event.step), event.kind, fields])?;
+    for (i, row) in rows.iter().enumerate() {
+        insert.execute(params![run, clamp(first + i as u64), clamp(row.step), row.kind, row.fields])?;
     }
     Ok(())
 }
