@@ -1,1 +1,41 @@
-fn main() {}
+//! `postgrad`: post-training of language models that reason, from the command line.
+//!
+//! [`frame`] parses the call, prints errors and sets up threads and Ctrl-C; each command is a file with `Args` and `run`.
+
+// mod bench;
+mod builtin;
+mod check;
+mod completions;
+mod data;
+mod doctor;
+mod frame;
+mod machine;
+mod model;
+mod quickstart;
+mod runs;
+mod task;
+mod task_rows;
+mod tune;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+// A command is a line here and a file: `pub struct Args` (clap; its doc comment is the help) and
+// `pub fn run(args: Args, app: &App) -> Result<()>`. Help lists them in this order.
+frame::commands! {
+    Quickstart(quickstart),
+    Tune(tune),
+    Task(task),
+    Data(data),
+    Check(check),
+    Runs(runs),
+    // Bench(bench),
+    Doctor(doctor),
+    Completions(completions),
+}
+
+fn main() -> ExitCode {
+    frame::main()
+}

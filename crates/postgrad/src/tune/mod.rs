@@ -1,0 +1,157 @@
+//! `tune`: one fine-tune by flags. From the model and the data to a run's folder with the tuned model and a report.
+
+pub mod args;
+mod examples;
+pub mod plan;
+pub mod session;
+
+use std::path::PathBuf;
+
+use postgrad_base::progress::Mode;
+use postgrad_base::{Error, Result, Stream};
+use postgrad_lab::Store;
+use postgrad_nn::checkpoint::Dtype;
+use postgrad_nn::optim::name_matches;
+use postgrad_reason::ModelFolder;
+use postgrad_train::Settings;
+use serde_json::json;
+
+use crate::frame::App;
+use crate::model::{OwnSettings, resolve_model};
+use crate::runs::root;
+pub use crate::tune::args::TuneArgs as Args;
+use crate::tune::args::{Switch, TuneArgs};
+use crate::tune::examples::{DataSource, EvalData};
+use crate::tune::session::{Session, Tuned};
+
+pub fn run(args: Args, app: &App) -> Result<()> {
+    let (args, cancel) = (&args, &app.cancel);
+    let progress = if app.json { Mode::Json } else { Mode::Auto };
+    let mut model = resolve_model(&args.model, None)?;
+    if matches!(args.template, Switch::Off) {
+        model.renderer = model.renderer.without_template()?;
+    }
+    let own = OwnSettings::of(&model)?;
+    let full = args.full || (own.as_ref().is_some_and(|o| o.full) && !args.lora);
+    let settings = args.settings(full, own.as_ref(), model.decoder.config.max_position_embeddings)?;
+    let trained = if full { Tuned::Full } else { Tuned::Lora };
+    prepare(&mut model, args, full)?;
+
+    let (mut source, mut evals) = data(args, &model, &settings)?;
+    let report = source.report().clone();
+    let mut warnings = model.warnings.clone();
+    warnings.extend(report.warnings());
+
+    let say = |text: &str| {
+        if !app.json {
+            eprintln!("{text}")
+        }
+    };
+    for (file, kind) in &report.kinds {
+        say(&format!("{file}: {}", kind.name()));
+    }
+    say(model.renderer.says());
+    warnings.iter().for_each(|w| say(&format!("warning: {w}")));
+    let plan = plan::Plan::new(&model, &settings, &source, trained);
+    if args.dry_run {
+        let plan = plan.measured(&model, &mut source)?;
+        if progress == Mode::Json {
+            println!("{}", plan.to_json())
+        } else {
+            println!("{}", plan.to_text(own.is_some()))
+        }
+        return Ok(());
+    }
+    say(&plan.to_text(own.is_some()));
+
+    let config = json!({"method": "sft", "model": args.model, "data": args.data, "eval_data": args.eval_data,
+        "tuned": if full { "full" } else { "lora" }, "rank": args.rank, "alpha": args.lora_spec()?.alpha,
+        "dropout": args.dropout, "rank_stabilized": args.rank_stabilized, "train": args.train, "settings": settings});
+    let store = Store::open(&root(None))?;
+    let folder = match &args.resume {
+        Some(run) => Some(store.run(run)?.folder),
+        None => args.out.clone(),
+    };
+    let dtype = dtype(args, &model)?;
+    let session = Session {
+        kind: "sft",
+        name: &args.name,
+        config,
+        data: &args.data.join(" "),
+        folder: folder.as_deref(),
+        settings: &settings,
+        trained,
+        warnings,
+        cancel: cancel.clone(),
+        progress,
+        merge: args.merge,
+        dtype,
+    };
+    let done = session.run(&store, &mut model, &mut source, &mut evals)?;
+    say(&format!("{} steps, {:.0} tokens/s, {}", done.outcome.steps, done.outcome.tokens_per_s, done.summary()));
+    if progress == Mode::Json {
+        println!("{}", done.to_json());
+    } else {
+        println!("model   {}", done.made.display());
+        println!("report  {}", done.report.display());
+        println!("next    postgrad chat --model {}", done.id);
+    }
+    Ok(())
+}
+
+/// Chooses what is trained.
+pub fn prepare(model: &mut ModelFolder, args: &TuneArgs, full: bool) -> Result<()> {
+    if !full {
+        let stream = Stream::new(args.seed, &["tune", "adapter"]);
+        // An adapter that came with the model stays on, frozen, and the new one is trained beside it.
+        let name = if model.decoder.adapters.is_empty() { "adapter" } else { "new" };
+        return model.decoder.add_lora(name, args.lora_spec()?, &stream);
+    }
+    let wanted = |name: &str| args.train.is_empty() || args.train.iter().any(|p| name_matches(p, name));
+    model.decoder.weights.train(wanted);
+    if model.decoder.weights.params().is_empty() {
+        return Err(Error::usage(format!("no weight matches {}", args.train.join(", ")))
+            .help("names are those of model.safetensors, for example model.layers.*.mlp.*"));
+    }
+    Ok(())
+}
+
+/// The training source and the evaluation set.
+fn data(args: &TuneArgs, model: &ModelFolder, settings: &Settings) -> Result<(DataSource, Vec<EvalData>)> {
+    let renderer = std::sync::Arc::new(model.renderer.clone());
+    let spec = args.data_spec(&args.data, settings.max_len)?;
+    let mut source = DataSource::open(spec, renderer.clone())?;
+    if args.steps.is_none() || !args.eval_data.is_empty() || args.hold_out.is_none() {
+        source.measure()?;
+    }
+    let built_in = args.data.len() == 1 && args.data[0] == "gsm8k";
+    let eval = if !args.eval_data.is_empty() {
+        args.eval_data.clone()
+    } else if built_in && args.hold_out.is_none() {
+        vec!["gsm8k:test".to_string()]
+    } else {
+        vec![]
+    };
+    let answers = args.eval_answers.unwrap_or(if built_in { 200 } else { 0 });
+    let set = if eval.is_empty() {
+        let n = args.hold_out.unwrap_or_else(|| 100.min(source.count().unwrap_or(0) as usize / 10));
+        source.hold_out(n, args.seed)?
+    } else {
+        EvalData::read(args.data_spec(&eval, settings.max_len)?, renderer)?
+    };
+    let sets = if set.is_empty() { vec![] } else { vec![set.answering(answers, args.max_answer)] };
+    Ok((source, sets))
+}
+
+fn dtype(args: &TuneArgs, model: &ModelFolder) -> Result<Dtype> {
+    let Some(name) = &args.dtype else { return Ok(model.decoder.config.dtype) };
+    Dtype::parse(name).ok_or_else(|| Error::unknown("number format", name, &["f32", "bf16", "f16"], None))
+}
+
+/// Where a run's model is.
+pub fn made_path(folder: &std::path::Path, trained: Tuned) -> PathBuf {
+    folder.join(match trained {
+        Tuned::Full => "model",
+        Tuned::Lora => "adapter",
+    })
+}

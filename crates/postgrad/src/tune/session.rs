@@ -1,0 +1,215 @@
+//! A run from its folder's lock to its report: what `tune` and `quickstart` share.
+
+use std::path::{Path, PathBuf};
+
+use postgrad_base::cancel::Cancel;
+use postgrad_base::event::{Event, Sink};
+use postgrad_base::progress::Mode;
+use postgrad_base::{Error, Kind, Result};
+use postgrad_lab::store::ActiveRun;
+use postgrad_lab::{NewRun, Report, Status, Store, run_report};
+use postgrad_nn::Decoder;
+use postgrad_nn::checkpoint::Dtype;
+use postgrad_numerics::wilson;
+use postgrad_reason::ModelFolder;
+use postgrad_tensor::{par, simd};
+use postgrad_train::evaluate::EvalSet;
+use postgrad_train::run_dir::{RunDir, places};
+use postgrad_train::{ExampleSource, Outcome, Settings, Sft};
+use serde_json::{Value, json};
+
+use crate::machine;
+use crate::tune::examples::EvalData;
+use crate::tune::made_path;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tuned {
+    Full,
+    Lora,
+}
+
+/// All that a run needs beside its model and data.
+pub struct Session<'a> {
+    pub kind: &'a str,
+    pub name: &'a str,
+    /// The resolved configuration, for the store.
+    pub config: Value,
+    pub data: &'a str,
+    /// The run's folder; `None` for a new one.
+    pub folder: Option<&'a Path>,
+    pub settings: &'a Settings,
+    pub trained: Tuned,
+    pub warnings: Vec<String>,
+    pub cancel: Cancel,
+    pub progress: Mode,
+    pub merge: bool,
+    pub dtype: Dtype,
+}
+
+/// What a run left.
+pub struct Done {
+    pub id: String,
+    pub outcome: Outcome,
+    pub made: PathBuf,
+    pub report: PathBuf,
+    /// The first and the last evaluation.
+    pub evals: Vec<Event>,
+}
+
+impl Done {
+    /// Loss and accuracy before and after, in one line.
+    pub fn summary(&self) -> String {
+        let [first, .., last] = &self.evals[..] else { return "no evaluation set".into() };
+        let number = |e: &Event, key: &str| e.fields.get(key).and_then(Value::as_f64);
+        let mut parts = Vec::new();
+        if let (Some(a), Some(b)) = (number(first, "loss"), number(last, "loss")) {
+            parts.push(format!("loss {a:.4} -> {b:.4}"));
+        }
+        let share = |e: &Event| {
+            let (k, n) = (number(e, "correct")? as usize, number(e, "n")? as usize);
+            let w = wilson(k, n, 0.95);
+            Some(format!("{:.1}% [{:.1}, {:.1}] of {n}", 100.0 * w.value, 100.0 * w.low, 100.0 * w.high))
+        };
+        if let (Some(a), Some(b)) = (share(first), share(last)) {
+            parts.push(format!("accuracy {a} -> {b}"));
+        }
+        parts.join(", ")
+    }
+
+    pub fn to_json(&self) -> Value {
+        let o = &self.outcome;
+        json!({"run": self.id, "steps": o.steps, "ended": o.ended, "loss": o.loss, "tokens": o.tokens,
+            "tokens_per_s": o.tokens_per_s, "best": o.best.map(|(value, step)| json!({"value": value, "step": step})),
+            "model": self.made, "report": self.report,
+            "evals": self.evals.iter().map(|e| json!({"step": e.step, "fields": e.fields})).collect::<Vec<_>>()})
+    }
+}
+
+impl Session<'_> {
+    /// Trains, writes the tuned model and the report. A folder that holds an unfinished run of the same settings is gone on
+    /// with from its last checkpoint.
+    pub fn run(
+        &self,
+        store: &Store,
+        model: &mut ModelFolder,
+        source: &mut dyn ExampleSource,
+        evals: &mut [EvalData],
+    ) -> Result<Done> {
+        let active = self.begin(store, model)?;
+        let (id, folder) = (active.run.id.clone(), active.run.folder.clone());
+        let trained = self.train(&active, model, source, evals);
+        let outcome = match trained {
+            Ok(outcome) => outcome,
+            Err(e) => {
+                let status = if e.kind() == Kind::Cancelled { Status::Killed } else { Status::Failed };
+                active.finish(status, Some(e.what()))?;
+                return Err(e.at(format!("run {id}, {}", folder.display())));
+            }
+        };
+        let made = self.write(model, &folder)?;
+        active.finish(Status::Done, Some(&made.display().to_string()))?;
+        let report = folder.join("report.html");
+        self.page(store, &id)?.save(&report)?;
+        let mut evals = store.events(&id, Some("eval"))?;
+        evals.sort_by_key(|e| e.step);
+        Ok(Done { id, outcome, made, report, evals })
+    }
+
+    fn begin(&self, store: &Store, model: &ModelFolder) -> Result<ActiveRun> {
+        if let Some(folder) = self.folder
+            && folder.exists()
+            && let Some(run) = store.by_folder(&folder.canonicalize().unwrap_or(folder.to_path_buf()))?
+        {
+            if run.status == Status::Done {
+                return Err(Error::usage(format!("the run {} in this folder is finished", run.id))
+                    .at(folder.display())
+                    .help("give another --out"));
+            }
+            let step = places(&run.folder).ok().and_then(|p| p.last().map(|p| p.step)).unwrap_or(0);
+            return store.resume(&run.id, step);
+        }
+        let new = NewRun {
+            kind: self.kind.into(),
+            name: self.name.into(),
+            config: self.config.clone(),
+            model: model.name.clone(),
+            data: self.data.into(),
+            seed: self.settings.seed,
+            commit: None,
+            simd: simd::level().name().into(),
+            threads: par::threads(),
+            machine: format!("{}, {} cores", machine::cpu_model(), machine::cores()),
+        };
+        store.start(&new, self.folder)
+    }
+
+    fn train(
+        &self,
+        active: &ActiveRun,
+        model: &ModelFolder,
+        source: &mut dyn ExampleSource,
+        evals: &mut [EvalData],
+    ) -> Result<Outcome> {
+        let mut sink = active.sink()?;
+        let dir = RunDir::held(&active.run.folder)?;
+        if dir.latest()?.is_none() {
+            for w in &self.warnings {
+                sink.emit(&Event::new("warning", 0).with("text", w))?;
+            }
+        }
+        let evals: &[EvalData] = evals;
+        let judges: Vec<_> = evals.iter().map(|e| move |d: &Decoder| e.judge(model, d, &self.cancel)).collect();
+        let sets = evals
+            .iter()
+            .zip(&judges)
+            .map(|(e, judge)| EvalSet {
+                name: "eval".into(),
+                examples: e.examples.clone(),
+                accuracy: (e.answers() > 0).then_some(judge as &dyn Fn(&Decoder) -> Result<Vec<bool>>),
+            })
+            .collect();
+        let sampler = |d: &Decoder| evals.first().map_or(Ok(vec![]), |e| e.samples(model, d, 4, &self.cancel));
+        Sft {
+            decoder: &model.decoder,
+            settings: self.settings,
+            groups: None,
+            source,
+            evals: sets,
+            sink: &mut *sink,
+            cancel: self.cancel.clone(),
+            progress: self.progress,
+            dir: Some(&dir),
+            sampler: Some(&sampler),
+            edit_grads: None,
+            constrain: None,
+        }
+        .run()
+    }
+
+    /// Writes what was made: an adapter (and the merged model, if asked), or the model.
+    fn write(&self, model: &mut ModelFolder, folder: &Path) -> Result<PathBuf> {
+        let made = made_path(folder, self.trained);
+        match self.trained {
+            Tuned::Full => model.save(&made, self.dtype)?,
+            Tuned::Lora => {
+                let adapter = model.decoder.adapters.last().expect("a LoRA run trains an adapter").clone();
+                let base = model.dir.canonicalize().unwrap_or_else(|_| model.dir.clone());
+                model.save_adapter(&adapter, &made, &base.display().to_string())?;
+                if self.merge {
+                    let mut merged = model.clone();
+                    for adapter in std::mem::take(&mut merged.decoder.adapters) {
+                        adapter.merge_into(&mut merged.decoder.weights, 1.0)?;
+                    }
+                    merged.save(&folder.join("merged"), self.dtype)?;
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    fn page(&self, store: &Store, id: &str) -> Result<Report> {
+        let mut page = run_report(store, id)?;
+        page.footer = format!("postgrad {}", env!("CARGO_PKG_VERSION"));
+        Ok(page)
+    }
+}
