@@ -486,7 +486,7 @@ const MEMORY: usize = 128 << 20;
 
 fn limits() -> Limits {
     Limits {
-        wall: Duration::from_millis(1500),
+        wall: Duration::from_secs(10),
         cpu: Duration::from_secs(2),
         memory: MEMORY as u64,
         tasks: TASKS as u32,
@@ -654,6 +654,11 @@ impl Outside {
         let exe = dir.path().join("guest");
         std::fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
         mode(&exe, 0o755);
+        // Until no process that another test has just forked still holds the copy open for writing.
+        while let Err(e) = std::process::Command::new(&exe).arg("--sandbox-guest-escaped").output() {
+            assert_eq!(e.kind(), std::io::ErrorKind::ExecutableFileBusy, "{e}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let (secret, open_dir) = (dir.path().join("secret"), dir.path().join("open"));
         std::fs::write(&secret, "secret").unwrap();
         std::fs::create_dir(&open_dir).unwrap();
@@ -714,20 +719,21 @@ impl Outside {
 /// Runs all attempts, several at a time, and says what went wrong.
 fn failures(layers: Layers) -> Vec<String> {
     let outside = Outside::new();
-    let jail = outside.jail(limits(), layers).unwrap();
+    // Those that only the clock ends get a short one; the others a long one, for the machine may be busy.
+    let patient = outside.jail(limits(), layers).unwrap();
+    let brisk = outside.jail(Limits { wall: Duration::from_millis(600), ..limits() }, layers).unwrap();
     let attempts: Vec<&Attempt> = ATTEMPTS.iter().filter(|a| layers.namespaces || !a.namespaces).collect();
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(vec![]));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 while let Some(attempt) = attempts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let jail = if attempt.ends == [Ended::Wall] { &brisk } else { &patient };
                     let wrong = match jail.run(&outside.command(attempt.name)) {
                         Err(e) => Some(e.to_string()),
                         Ok(out) => {
                             let said = String::from_utf8_lossy(&out.stdout).into_owned();
-                            let fine = attempt.ends.contains(&out.ended)
-                                && !said.contains("ESCAPED")
-                                && out.wall < Duration::from_secs(4);
+                            let fine = attempt.ends.contains(&out.ended) && !said.contains("ESCAPED");
                             let short: String = said.chars().take(200).collect();
                             (!fine).then(|| {
                                 format!(
@@ -828,12 +834,12 @@ fn every_barred_call_kills() {
 #[test]
 fn processor_time_is_limited_apart_from_wall_time() {
     let outside = Outside::new();
-    let limits = Limits { wall: Duration::from_secs(4), cpu: Duration::from_secs(1), ..limits() };
+    let limits = Limits { wall: Duration::from_secs(30), cpu: Duration::from_secs(1), ..limits() };
     let jail = outside.jail(limits, here()).unwrap();
     let out = jail.run(&outside.command("infinite loop")).unwrap();
     assert_eq!(out.ended, Ended::Signal(libc::SIGXCPU), "{:?}", out.wall);
     // The kernel counts this limit in ticks: on a busy machine that is some way from what it reports.
-    assert!(out.cpu > Duration::from_millis(300) && out.wall < Duration::from_secs(4), "{:?}", out.cpu);
+    assert!(out.cpu > Duration::from_millis(300), "{:?}", out.cpu);
 }
 
 #[test]
