@@ -43,15 +43,16 @@ mod tests {
         }
     }
 
+    type Boxed = Box<dyn Fn(&[Tensor]) -> Tensor + Send>;
+
     fn all(mode: usize) -> Vec<Tensor> {
         let mut s = Stream::new(1, &["checkpoint"]);
         let params: Vec<Param> = (0..3).map(|i| Param::new(format!("w{i}"), random(&mut s, &[6, 6]))).collect();
         let (x, scale) = (Param::new("x", random(&mut s, &[4, 6])), Param::new("scale", random(&mut s, &[6])));
-        let run = |blocks: Vec<_>, h: Tensor, scale: &Tensor| {
-            blocks.iter().fold(h, |h, b: &Box<dyn Fn(&[Tensor]) -> Tensor + Send>| b(&[h, scale.clone()]))
-        };
-        let plain = |w: &Param| -> Box<dyn Fn(&[Tensor]) -> Tensor + Send> { Box::new(block(w)) };
-        let wrapped = |w: &Param| -> Box<dyn Fn(&[Tensor]) -> Tensor + Send> {
+        let run =
+            |blocks: Vec<_>, h: Tensor, scale: &Tensor| blocks.iter().fold(h, |h, b: &Boxed| b(&[h, scale.clone()]));
+        let plain = |w: &Param| -> Boxed { Box::new(block(w)) };
+        let wrapped = |w: &Param| -> Boxed {
             let b = block(w);
             Box::new(move |x| checkpoint(x, b.clone()))
         };
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn where_nothing_is_recorded() {
         let x = Tensor::full(1.0, &[2]);
-        assert!(!checkpoint(&[x.clone()], |x| x[0].exp()).needs_grad());
+        assert!(!checkpoint(std::slice::from_ref(&x), |x| x[0].exp()).needs_grad());
         assert!(!no_grad(|| checkpoint(&[x.input()], |x| x[0].exp())).needs_grad());
         let leaf = x.input();
         let same = checkpoint(std::slice::from_ref(&leaf), |x| x[0].clone());

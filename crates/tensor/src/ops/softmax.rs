@@ -30,13 +30,41 @@ fn rows(y: &mut [f32], x: &[f32], width: usize, f: impl Fn(&mut [f32], &[f32]) +
     });
 }
 
+/// Calls `f(first, e)` with e^(x - max) for each run of [`math::LANES`] values, the last one filled up with zeros, and
+/// returns the sum: short rows and ragged ends then run at full width too.
+#[inline(always)]
+fn exp_lanes(x: &[f32], max: f32, mut f: impl FnMut(usize, &[f32])) -> f32 {
+    let mut acc = [0f32; math::LANES];
+    let mut e = [0f32; math::LANES];
+    let whole = x.len() / math::LANES * math::LANES;
+    for (i, x) in x[..whole].chunks_exact(math::LANES).enumerate() {
+        for l in 0..math::LANES {
+            e[l] = exp(x[l] - max);
+            acc[l] += e[l];
+        }
+        f(i * math::LANES, &e);
+    }
+    if whole < x.len() {
+        let mut last = [f32::NEG_INFINITY; math::LANES];
+        last[..x.len() - whole].copy_from_slice(&x[whole..]);
+        for l in 0..math::LANES {
+            e[l] = exp(last[l] - max);
+            acc[l] += e[l];
+        }
+        f(whole, &e[..x.len() - whole]);
+    }
+    math::fold(acc)
+}
+
 #[inline(always)]
 fn softmax_row(y: &mut [f32], x: &[f32]) {
-    let max = math::max(x);
-    for (y, x) in y.iter_mut().zip(x) {
-        *y = exp(*x - max);
-    }
-    let scale = 1.0 / math::sum(y);
+    let sum = exp_lanes(
+        x,
+        math::max(x),
+        #[inline(always)]
+        |at, e| y[at..at + e.len()].copy_from_slice(e),
+    );
+    let scale = 1.0 / sum;
     for y in y.iter_mut() {
         *y *= scale;
     }
@@ -49,18 +77,7 @@ fn lse_row(x: &[f32]) -> f32 {
         // Nothing but negative infinities, or a NaN, which the largest skips.
         return math::sum(x);
     }
-    let mut acc = [0f32; math::LANES];
-    let mut chunks = x.chunks_exact(math::LANES);
-    for c in &mut chunks {
-        for (acc, x) in acc.iter_mut().zip(c) {
-            *acc += exp(*x - max);
-        }
-    }
-    let mut sum = math::fold(acc);
-    for x in chunks.remainder() {
-        sum += exp(*x - max);
-    }
-    max + log(sum)
+    max + log(exp_lanes(x, max, |_, _| ()))
 }
 
 impl Tensor {
