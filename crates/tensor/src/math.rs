@@ -99,28 +99,45 @@ pub fn max(a: &[f32]) -> f32 {
             acc[i] = if x[i] > acc[i] { x[i] } else { acc[i] };
         }
     }
-    let mut max = f32::NEG_INFINITY;
-    for x in acc.iter().chain(&a[whole..]) {
-        max = if *x > max { *x } else { max };
+    // The rest joins the lanes, and the lanes meet as a tree: a chain of 32 comparisons would outweigh a short row.
+    let rest = &a[whole..];
+    for i in 0..LANES {
+        let x = if i < rest.len() { rest[i] } else { f32::NEG_INFINITY };
+        acc[i] = if x > acc[i] { x } else { acc[i] };
     }
-    max
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            acc[i] = if acc[i + half] > acc[i] { acc[i + half] } else { acc[i] };
+        }
+        half /= 2;
+    }
+    acc[0]
 }
 
-/// `x = e^(x * scale - shift)` in place; returns the sum.
+/// e^x, and zero below e^-60: beside a term of 1 such terms are lost in any sum, and as subnormal numbers they would slow
+/// the products they enter by two orders of magnitude.
+#[inline(always)]
+pub fn exp_or_zero(x: f32) -> f32 {
+    let e = exp(x);
+    if x < -60.0 { 0.0 } else { e }
+}
+
+/// `x = e^(x * scale - shift)` in place, by [`exp_or_zero`]; returns the sum.
 #[inline(always)]
 pub fn exp_sum(a: &mut [f32], scale: f32, shift: f32) -> f32 {
     let mut acc = [0f32; LANES];
     let whole = a.len() / LANES * LANES;
     for x in a[..whole].chunks_exact_mut(LANES) {
         for i in 0..LANES {
-            let e = exp(x[i].mul_add(scale, -shift));
+            let e = exp_or_zero(x[i].mul_add(scale, -shift));
             x[i] = e;
             acc[i] += e;
         }
     }
     let mut sum = fold(acc);
     for x in &mut a[whole..] {
-        *x = exp(x.mul_add(scale, -shift));
+        *x = exp_or_zero(x.mul_add(scale, -shift));
         sum += *x;
     }
     sum

@@ -112,6 +112,57 @@ impl Job {
     }
 }
 
+/// Rows of scores are worked on in whole groups of this many, the hidden ones among them made to vanish.
+const GROUP: usize = 16;
+const HIDDEN: f32 = f32::MIN;
+
+/// The groups of a row of `n` scores that hold the keys `lo..hi`: their other scores become [`HIDDEN`], scores outside the
+/// groups zero. The row has room for whole groups.
+#[inline(always)]
+fn whole_groups(row: &mut [f32], lo: usize, hi: usize, n: usize) -> std::ops::Range<usize> {
+    let (from, to) = (lo / GROUP * GROUP, hi.next_multiple_of(GROUP));
+    row[..from].fill(0.0);
+    row[to.min(n)..n].fill(0.0);
+    row[from..lo].fill(HIDDEN);
+    row[hi..to].fill(HIDDEN);
+    from..to
+}
+
+/// `e^(scale x - max)` over whole groups in place; returns the scaled maximum and the sum.
+#[inline(always)]
+fn softmax_groups(row: &mut [f32], scale: f32) -> (f32, f32) {
+    let mut top = [HIDDEN; GROUP];
+    for x in row.chunks_exact(GROUP) {
+        for l in 0..GROUP {
+            top[l] = if x[l] > top[l] { x[l] } else { top[l] };
+        }
+    }
+    let mut half = GROUP / 2;
+    while half > 0 {
+        for l in 0..half {
+            top[l] = if top[l + half] > top[l] { top[l + half] } else { top[l] };
+        }
+        half /= 2;
+    }
+    let max = top[0] * scale;
+    let mut acc = [0f32; GROUP];
+    for x in row.chunks_exact_mut(GROUP) {
+        for l in 0..GROUP {
+            let e = math::exp_or_zero(x[l].mul_add(scale, -max));
+            x[l] = e;
+            acc[l] += e;
+        }
+    }
+    let mut half = GROUP / 2;
+    while half > 0 {
+        for l in 0..half {
+            acc[l] += acc[l + half];
+        }
+        half /= 2;
+    }
+    (max, acc[0])
+}
+
 /// Attention of packed rows `[rows, (heads + 2 kv_heads) head_dim]` within each run (first row, length): `[rows, heads
 /// head_dim]`. Runs are in order and disjoint; rows of no run give zeros and get zero gradients.
 pub fn attention(qkv: &Tensor, spec: &AttnSpec, runs: &Arc<[(usize, usize)]>) -> Tensor {
@@ -187,20 +238,17 @@ fn forward(job: Job, qkv: &[f32], out: &mut [f32], lse: Option<&mut Buf>, runs: 
                     #[inline(always)]
                     || {
                         for r in 0..m {
-                            let (row, i) = (&mut s[r * stride..r * stride + n], b.i0 + r);
+                            let (row, i) = (&mut s[r * stride..(r + 1) * stride], b.i0 + r);
                             let (lo, hi) = (spec.first_key(i) - j0, i + 1 - j0);
-                            row[..lo].fill(0.0);
-                            row[hi..].fill(0.0);
-                            let row = &mut row[lo..hi];
+                            let seen = whole_groups(row, lo, hi, n);
                             let mut scale = spec.scale;
                             if let Some(cap) = spec.softcap {
-                                for x in row.iter_mut() {
+                                for x in row[lo..hi].iter_mut() {
                                     *x = cap * math::tanh(*x * scale / cap);
                                 }
                                 scale = 1.0;
                             }
-                            let max = math::max(row) * scale;
-                            let sum = math::exp_sum(row, scale, max);
+                            let (max, sum) = softmax_groups(&mut row[seen], scale);
                             factor[r] = 1.0 / sum;
                             if let Some(lse) = lsep {
                                 *lse.at(b.head * job.rows + b.start + i) = max + sum.ln();
@@ -330,31 +378,36 @@ unsafe fn backward_block(
             #[inline(always)]
             || {
                 for r in 0..m {
-                    let (row, drow) = (&mut s[r * stride..r * stride + n], &mut ds[r * stride..r * stride + n]);
+                    let (row, drow) = (&mut s[r * stride..(r + 1) * stride], &mut ds[r * stride..(r + 1) * stride]);
                     let i = b.i0 + r;
                     let (lo, hi) = (spec.first_key(i) - j0, i + 1 - j0);
-                    for row in [&mut *row, &mut *drow] {
-                        row[..lo].fill(0.0);
-                        row[hi..].fill(0.0);
-                    }
+                    let seen = whole_groups(row, lo, hi, n);
+                    drow[..seen.start].fill(0.0);
+                    drow[seen.end.min(n)..n].fill(0.0);
                     let lse = lse[b.head * job.rows + b.start + i];
                     let at = o + r * ow;
                     let along = math::dot(&out[at..at + hd], &dy[at..at + hd]);
-                    let both = row[lo..hi].iter_mut().zip(&mut drow[lo..hi]);
+                    // What a query does not see has a probability of zero, and so no gradient.
+                    let both = row[seen.clone()].chunks_exact_mut(GROUP).zip(drow[seen].chunks_exact_mut(GROUP));
                     match spec.softcap {
                         None => {
                             for (s, d) in both {
-                                let p = math::exp(s.mul_add(spec.scale, -lse));
-                                *s = p;
-                                *d = p * (*d - along);
+                                for l in 0..GROUP {
+                                    let p = math::exp_or_zero(s[l].mul_add(spec.scale, -lse));
+                                    s[l] = p;
+                                    d[l] = p * (d[l] - along);
+                                }
                             }
                         }
                         Some(cap) => {
                             for (s, d) in both {
-                                let t = math::tanh(*s * spec.scale / cap);
-                                let p = math::exp(cap.mul_add(t, -lse));
-                                *s = p;
-                                *d = p * (*d - along) * (1.0 - t * t);
+                                for l in 0..GROUP {
+                                    let t = math::tanh(s[l].max(-1e30) * spec.scale / cap);
+                                    let p = math::exp_or_zero(cap.mul_add(t, -lse));
+                                    let p = if s[l] == HIDDEN { 0.0 } else { p };
+                                    s[l] = p;
+                                    d[l] = p * (d[l] - along) * (1.0 - t * t);
+                                }
                             }
                         }
                     }
@@ -378,11 +431,17 @@ fn gather(job: Job, shares: &[Share], parts: &[f32], d: SendPtr<f32>, runs: &[(u
     }
     let spec = job.spec;
     let (hd, group) = (spec.head_dim, spec.heads / spec.kv_heads);
-    let per_run = |run: usize| shares.iter().filter(move |s| s.start == runs[run].0 && s.len == runs[run].1);
+    // Shares are in the order of the runs, so many a run.
+    let mut first = vec![0];
+    for run in runs {
+        let from = first[first.len() - 1];
+        first.push(from + shares[from..].iter().take_while(|s| (s.start, s.len) == *run).count());
+    }
     par::parts(runs.len() * spec.kv_heads, parts.len(), |i| {
         let (run, kv) = (i / spec.kv_heads, i % spec.kv_heads);
         let (start, len) = runs[run];
-        let mine: Vec<usize> = per_run(run).filter(|s| s.head / group == kv).filter_map(|s| s.part).collect();
+        let mine = &shares[first[run]..first[run + 1]];
+        let mine: Vec<usize> = mine.iter().filter(|s| s.head / group == kv).filter_map(|s| s.part).collect();
         vectorize(
             #[inline(always)]
             || {
