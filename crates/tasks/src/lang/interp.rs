@@ -95,6 +95,9 @@ struct Frame {
     step: Option<usize>,
 }
 
+/// Times each line began; times each branch went on and not.
+type Hits = (BTreeMap<u32, u64>, Vec<(u64, u64)>);
+
 pub(super) struct Vm<'p> {
     program: &'p Compiled,
     limits: Limits,
@@ -106,7 +109,7 @@ pub(super) struct Vm<'p> {
     output: String,
     trace: Option<Vec<TraceStep>>,
     trace_cut: bool,
-    hits: Option<(BTreeMap<u32, u64>, Vec<(u64, u64)>)>,
+    hits: Option<Hits>,
 }
 
 /// Variables and intermediate values of all calls together.

@@ -80,7 +80,7 @@ impl Lit {
         Self { negated: false, pred: pred.into(), args: args.iter().map(arg).collect() }
     }
 
-    pub fn not(mut self) -> Self {
+    pub fn negate(mut self) -> Self {
         self.negated = !self.negated;
         self
     }
@@ -304,7 +304,7 @@ impl<'a> Join<'a> {
                 return true;
             }
             let absent: Vec<Lit> =
-                self.rule.body.iter().filter(|l| naf && l.negated).map(|l| substitute(l, binding).not()).collect();
+                self.rule.body.iter().filter(|l| naf && l.negated).map(|l| substitute(l, binding).negate()).collect();
             if absent.iter().all(|l| !self.closure.place.contains_key(l)) {
                 self.seen.insert(head.clone());
                 let step = Step { rule: self.index, conclusion: head.clone(), premises: chosen.clone(), absent };
@@ -390,7 +390,7 @@ impl Closure {
 
     /// Facts derived together with their negation (open world only).
     pub fn conflicts(&self) -> Vec<&Lit> {
-        self.facts.iter().map(|d| &d.lit).filter(|l| !l.negated && self.holds(&(*l).clone().not())).collect()
+        self.facts.iter().map(|d| &d.lit).filter(|l| !l.negated && self.holds(&(*l).clone().negate())).collect()
     }
 
     /// The truth of a ground literal.
@@ -401,7 +401,7 @@ impl Closure {
                 if self.holds(&positive) != l.negated { Truth::True } else { Truth::False }
             }
             World::Open if self.holds(l) => Truth::True,
-            World::Open if self.holds(&l.clone().not()) => Truth::False,
+            World::Open if self.holds(&l.clone().negate()) => Truth::False,
             World::Open => Truth::Unknown,
         }
     }
@@ -440,7 +440,7 @@ pub fn check_proof(theory: &Theory, closure: &Closure, proof: &[Step], goal: &Li
         let naf = |l: &&Lit| theory.world == World::Closed && l.negated;
         let mut binding: BTreeMap<&str, &Arg> = BTreeMap::new();
         let want: Vec<&Lit> = rule.body.iter().filter(|l| !naf(l)).collect();
-        let want_absent: Vec<Lit> = rule.body.iter().filter(naf).map(|l| l.clone().not()).collect();
+        let want_absent: Vec<Lit> = rule.body.iter().filter(naf).map(|l| l.clone().negate()).collect();
         let pairs = want.iter().copied().zip(&s.premises).chain(want_absent.iter().zip(&s.absent));
         let pairs = pairs.chain(std::iter::once((&rule.head, &s.conclusion)));
         let mut fits = want.len() == s.premises.len() && want_absent.len() == s.absent.len();

@@ -80,6 +80,9 @@ enum Ground {
 
 struct TooLarge;
 
+/// The negations of the literals that make the arguments this tuple, and the tuple.
+type Case = (Vec<Literal>, Vec<usize>);
+
 struct Grounder {
     size: usize,
     enc: Encoder,
@@ -203,9 +206,9 @@ impl Grounder {
         Ok(lits)
     }
 
-    /// Every tuple of elements the arguments may be, with the negations of the literals that say they are.
-    fn cases(&mut self, args: &[Ground]) -> Result<Vec<(Vec<Literal>, Vec<usize>)>, TooLarge> {
-        let mut cases: Vec<(Vec<Literal>, Vec<usize>)> = vec![(vec![], vec![])];
+    /// Every tuple of elements the arguments may be.
+    fn cases(&mut self, args: &[Ground]) -> Result<Vec<Case>, TooLarge> {
+        let mut cases: Vec<Case> = vec![(vec![], vec![])];
         for a in args {
             if let Ground::Element(e) = a {
                 cases.iter_mut().for_each(|(_, t)| t.push(*e));

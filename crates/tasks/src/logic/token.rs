@@ -283,8 +283,8 @@ fn latex(rest: &str, at: usize, out: &mut Vec<Token>) -> Result<usize, ParseErro
     if word.is_empty() {
         // spacing such as `\,` and escaped signs such as `\{` and `\&`
         return match body.chars().next() {
-            Some(c) if matches!(c, ',' | ';' | ':' | '!' | ' ' | '\\') => Ok(2),
-            Some(c) if matches!(c, '{' | '}' | '&' | '_') => Ok(1),
+            Some(',' | ';' | ':' | '!' | ' ' | '\\') => Ok(2),
+            Some('{' | '}' | '&' | '_') => Ok(1),
             _ => Err(ParseError::new(ErrorKind::Character, at, "a backslash that begins no known command".into())),
         };
     }

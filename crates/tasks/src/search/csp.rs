@@ -491,12 +491,14 @@ impl Csp {
                 most += b2 - b;
             }
         }
-        c.vars.is_empty().then(|| match relation {
-            Relation::Equal => right == 0,
-            Relation::AtMost => 0 <= right,
-            Relation::AtLeast => 0 >= right,
-            Relation::NotEqual => right != 0,
-        }) != Some(false)
+        // a sum of nothing is 0
+        !c.vars.is_empty()
+            || match relation {
+                Relation::Equal => right == 0,
+                Relation::AtMost => 0 <= right,
+                Relation::AtLeast => 0 >= right,
+                Relation::NotEqual => right != 0,
+            }
     }
 }
 
