@@ -177,6 +177,7 @@ impl Algebra {
             for (mb, cb) in b {
                 let c = ca * cb;
                 self.spend_bits(&c)?;
+                self.spend(ma.len() + mb.len())?;
                 let (mono, factor, extra) = self.times(ma, mb)?;
                 let mut part = Poly::new();
                 insert(&mut part, mono, c * factor);

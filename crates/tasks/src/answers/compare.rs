@@ -44,7 +44,7 @@ impl How {
     }
 }
 
-const FUEL: i64 = 200_000;
+const FUEL: i64 = 60_000;
 /// Points where both sides must have been seen to agree.
 const ENOUGH: usize = 4;
 
@@ -95,6 +95,7 @@ impl Comparison {
                 }),
             },
             (Text(a), Text(b)) => texts(a, b),
+            (Text(t), Ratio(r)) | (Ratio(r), Text(t)) => r.len() == 2 && texts(t, &format!("{}:{}", r[0], r[1])),
             (Value(a, ua), Value(b, ub)) => self.values(a, ua.as_ref(), b, ub.as_ref()),
             (Based(a, m), Based(b, n)) => {
                 let value = |d: &str, base| BigInt::parse_bytes(d.as_bytes(), base);
@@ -246,7 +247,7 @@ impl Comparison {
             return false;
         }
         let m = if order && rising(r) != rising(s) { m.negated() } else { m };
-        let mut algebra = Algebra::new(self.fuel.get().clamp(0, 40_000) as u32);
+        let mut algebra = Algebra::new(self.fuel.get().clamp(0, 12_000) as u32);
         let start = algebra.fuel();
         if let (Some(x), Some(y)) = (algebra.normal(&l), algebra.normal(&m)) {
             let constant = x.den.len() == 1 && y.den.len() == 1;
@@ -269,7 +270,7 @@ impl Comparison {
         names.dedup();
         let (mut first, mut seen): (Option<eval::Value>, usize) = (None, 0);
         for at in points(&names) {
-            if !self.spend(size(l) + size(m)) {
+            if !self.spend((size(l) + size(m)) / 8 + 1) {
                 return false;
             }
             let (x, y) = (eval::eval(l, &at), eval::eval(m, &at));
@@ -391,7 +392,7 @@ impl Comparison {
                 _ => false,
             };
         }
-        let allowed = self.fuel.get().clamp(0, 40_000) as u32;
+        let allowed = self.fuel.get().clamp(0, 12_000) as u32;
         let mut algebra = Algebra::new(allowed);
         let difference = algebra.difference(a, b);
         let verdict = difference.map_or(Verdict::Unknown, |d| algebra.verdict(&d));
@@ -419,13 +420,14 @@ impl Comparison {
         names.dedup();
         self.by(How::Sampled);
         let complex = a.has(Const::I) || b.has(Const::I);
-        let cost = size(a) + size(b);
+        let cost = (size(a) + size(b)) / 8 + 1;
         let (mut real, mut other) = (0, 0);
         for at in points(&names) {
             if !self.spend(cost) {
                 return false;
             }
-            let (x, y) = (eval::eval(a, &at), eval::eval(b, &at));
+            let mut on_line = true;
+            let (x, y) = (eval::eval_on(a, &at, &mut on_line), eval::eval_on(b, &at, &mut on_line));
             if !x.is_finite() || !y.is_finite() {
                 continue;
             }
@@ -435,7 +437,7 @@ impl Comparison {
                 continue; // cancellation ate the digits
             }
             let differ = (x.z - y.z).norm() > err + 1e-14 * scale;
-            let usable = complex || names.is_empty() || (x.is_real() && y.is_real());
+            let usable = complex || names.is_empty() || on_line;
             if !usable {
                 // off both domains of real functions: counted, but no proof of difference by branch cuts
                 other += usize::from(!differ);
@@ -514,6 +516,12 @@ fn texts(a: &str, b: &str) -> bool {
     };
     if a == b || (truth(a).is_some() && truth(a) == truth(b)) {
         return !a.is_empty();
+    }
+    // a time with and without its half of the day
+    for (x, y) in [(a, b), (b, a)] {
+        if x.contains(':') && [" am", " pm"].iter().any(|half| x.strip_suffix(half) == Some(y)) {
+            return true;
+        }
     }
     let letters = |t: &str| -> String { t.chars().filter(|c| *c != ' ').collect() };
     !a.is_empty() && !a.bytes().any(|c| c.is_ascii_digit()) && letters(a) == letters(b)
@@ -692,6 +700,20 @@ pub fn name_of(a: &Answer) -> Option<(String, bool)> {
         }
         // f(x), and P(A)
         Answer::Value(Expr::Mul(xs), None) => match xs.as_slice() {
+            // dy/dx
+            [Expr::Sym(d), .., Expr::Pow(below, k)]
+                if d == "d"
+                    && **k == Expr::int(-1)
+                    && matches!(&**below, Expr::Mul(ys) if ys.first() == Some(&Expr::sym("d"))) =>
+            {
+                Some(("derivative".into(), false))
+            }
+            // f^{-1}(x)
+            [Expr::Pow(f, k), Expr::Sym(x)]
+                if **k == Expr::int(-1) && matches!(&**f, Expr::Sym(f) if FUNCTIONS.contains(&f.as_str())) =>
+            {
+                Some((format!("{f}^-1({x})"), false))
+            }
             [Expr::Sym(f), x @ (Expr::Sym(_) | Expr::Num(_, 0))] if FUNCTIONS.contains(&f.trim_end_matches('\'')) => {
                 Some((format!("{f}({x})"), false))
             }

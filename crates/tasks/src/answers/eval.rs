@@ -38,7 +38,12 @@ pub type Point = BTreeMap<String, f64>;
 
 /// The value at a point; not finite where it is undefined or overflows.
 pub fn eval(e: &Expr, at: &Point) -> Value {
-    match e {
+    eval_on(e, at, &mut true)
+}
+
+/// The value at a point, and whether every value on the way was real: off the real line branch cuts decide, not the expression.
+pub fn eval_on(e: &Expr, at: &Point, on_line: &mut bool) -> Value {
+    let v = match e {
         Expr::Num(q, _) => Value::new(C::new(q.to_f64().unwrap_or(f64::NAN), 0.0), 0.0),
         Expr::Sym(name) => Value { z: C::new(at.get(name).copied().unwrap_or(f64::NAN), 0.0), err: 0.0 },
         Expr::Const(c) => match c {
@@ -48,19 +53,24 @@ pub fn eval(e: &Expr, at: &Point) -> Value {
             Const::Deg => Value::new(C::new(PI / 180.0, 0.0), 0.0),
             Const::Percent => Value::new(C::new(0.01, 0.0), 0.0),
             Const::Inf => Value { z: C::new(f64::INFINITY, 0.0), err: 0.0 },
-            Const::PlusMinus => Value { z: C::new(f64::NAN, 0.0), err: 0.0 },
+            Const::PlusMinus => undefined(),
         },
         Expr::Add(xs) => xs
             .iter()
-            .map(|x| eval(x, at))
+            .map(|x| eval_on(x, at, on_line))
             .fold(Value { z: C::new(0.0, 0.0), err: 0.0 }, |a, b| Value::new(a.z + b.z, a.err + b.err)),
-        Expr::Mul(xs) => xs.iter().map(|x| eval(x, at)).fold(Value { z: C::new(1.0, 0.0), err: 0.0 }, mul),
-        Expr::Pow(a, b) => power(eval(a, at), eval(b, at), b),
+        Expr::Mul(xs) => xs.iter().map(|x| eval_on(x, at, on_line)).fold(Value { z: C::new(1.0, 0.0), err: 0.0 }, mul),
+        Expr::Pow(a, b) => {
+            let base = eval_on(a, at, on_line);
+            power(base, eval_on(b, at, on_line), b)
+        }
         Expr::Fun(f, xs) => {
-            let xs: Vec<Value> = xs.iter().map(|x| eval(x, at)).collect();
+            let xs: Vec<Value> = xs.iter().map(|x| eval_on(x, at, on_line)).collect();
             function(*f, &xs)
         }
-    }
+    };
+    *on_line &= v.z.im == 0.0;
+    v
 }
 
 fn mul(a: Value, b: Value) -> Value {

@@ -242,7 +242,7 @@ fn phrase(text: &str) -> Option<Found> {
     plain.retain(|c| c != '\u{1}');
     let kept: String = tail.chars().filter(|c| !(*c == '*' || *c == '_' && !tail.contains('\\'))).collect();
     let at = ANNOUNCE.iter().filter_map(|a| rfind_word(&plain, a).map(|at| (at + a.len(), a.len()))).max()?.0;
-    let rest = clip(kept.get(at..)?, REACH).trim_start_matches([' ', ':', '\t', '=']);
+    let rest = clip(kept.get(at..)?, REACH).trim_start_matches([' ', ':', '\t', '=', '}']);
     let rest = rest.strip_prefix("indeed ").or_else(|| rest.strip_prefix("therefore ")).unwrap_or(rest);
     let found = sentence(rest);
     if found.is_empty() {
@@ -375,7 +375,16 @@ fn is_bare(body: &str) -> bool {
         }
     }
     match parse::parse(body) {
-        Answer::Text(t) => t.split(' ').count() <= 3 || !body.bytes().any(|b| b.is_ascii_digit()),
+        Answer::Text(t) => {
+            // notation that is not handled is no prose
+            let s = body.as_bytes();
+            let word = |n: usize| {
+                (n == 0 || !(s[n - 1].is_ascii_alphabetic() || s[n - 1] == b'\\'))
+                    && s[n..].iter().take_while(|b| b.is_ascii_alphabetic()).count() >= 2
+            };
+            let notation = body.contains('\\') && (0..s.len()).filter(|n| word(*n)).count() < 3;
+            notation || t.split(' ').count() <= 3 || !body.bytes().any(|b| b.is_ascii_digit())
+        }
         Answer::List(items) => !items.iter().any(|i| matches!(i, Answer::Text(t) if t.split(' ').count() > 3)),
         Answer::Relation(sides, _) => !sides.iter().any(|i| matches!(i, Answer::Text(t) if t.split(' ').count() > 6)),
         Answer::Value(_, Some(u)) => u.name().split(' ').count() <= 6,
@@ -390,7 +399,7 @@ fn last_formula(tail: &str) -> Option<Found> {
         let Some(start) = tail[..end].rfind(open) else { continue };
         let inner = tail[start + open.len()..end].trim();
         let after = &tail[end + close.len()..];
-        let paired = close != "$" || tail.matches('$').count() % 2 == 0;
+        let paired = close != "$" || tail.matches('$').count().is_multiple_of(2);
         if paired && !inner.is_empty() && after.len() <= 40 && !after.bytes().any(|b| b.is_ascii_digit()) {
             return Some(Found { text: inner.to_string(), place: Place::Formula });
         }

@@ -8,6 +8,8 @@ use super::expr::{Const, Expr, Fun};
 use super::lex::{Bracket, Tok};
 
 const MAX_DEPTH: usize = 48;
+/// Signs behind one factor: each nests it once more.
+const MAX_POSTFIX: usize = 24;
 
 /// Reads one expression from the start of `toks`; the number of tokens it took comes with it.
 pub fn expression(toks: &[Tok]) -> Option<(Expr, usize)> {
@@ -170,7 +172,7 @@ impl Parser<'_> {
                 Some(e) => e,
                 None => p.primary()?,
             };
-            loop {
+            for _ in 0..MAX_POSTFIX {
                 match p.peek() {
                     Some(Tok::Op('!')) => {
                         p.i += 1;
@@ -192,6 +194,7 @@ impl Parser<'_> {
                     _ => return Some(e),
                 }
             }
+            None
         })
     }
 

@@ -9,6 +9,7 @@ use num_bigint::BigInt;
 use super::expr::{Const, Expr, Q};
 use super::lex::{self, Bracket, Commas, Rel, Tok};
 use super::math;
+use super::sets;
 use super::text;
 use super::units::{self, Piece, Unit};
 
@@ -242,6 +243,9 @@ fn special(body: &str) -> Option<Answer> {
         return None;
     }
     let words = text::normal(body);
+    if let Some(found) = text::date(&words).or_else(|| text::clock(&words)) {
+        return Some(Answer::Text(found));
+    }
     Some(match words.as_str() {
         "no solution"
         | "no solutions"
@@ -459,11 +463,21 @@ fn separated(toks: &[Tok], depth: &[usize], level: usize) -> Option<Option<Answe
         }
         let sets = items.iter().all(|i| is_set(i) || is_inequality(i));
         if sets && items.iter().any(is_inequality) {
-            return Some(Some(if sep == Tok::Or || sep == Tok::Sep(',') {
-                Answer::Union(items)
-            } else {
-                Answer::Intersection(items)
+            return Some(Some(match sep {
+                Tok::Or => Answer::Union(items),
+                Tok::And => Answer::Intersection(items),
+                // a comma: both, unless that leaves nothing
+                _ => match sets::spans(&Answer::Intersection(items.clone())) {
+                    Some(both) if both.is_empty() => Answer::Union(items),
+                    Some(_) => Answer::Intersection(items),
+                    None => Answer::List(items),
+                },
             }));
+        }
+        if sep == Tok::And
+            && let Some(total) = compound(&items)
+        {
+            return Some(Some(total));
         }
         if sets && sep == Tok::Or {
             return Some(Some(Answer::Union(items)));
@@ -471,6 +485,25 @@ fn separated(toks: &[Tok], depth: &[usize], level: usize) -> Option<Option<Answe
         return Some(Some(Answer::List(items)));
     }
     None
+}
+
+/// `1 hour 30 minutes`: quantities of one kind, the larger unit first, are one quantity in the last unit.
+fn compound(items: &[Answer]) -> Option<Answer> {
+    let mut last: Option<(&[i32; 5], &Q, &Unit)> = None;
+    let mut terms = Vec::new();
+    for item in items {
+        let Answer::Value(e, Some(unit @ Unit::Known { powers, scale, .. })) = item else { return None };
+        if last.is_some_and(|(p, s, _)| p != powers || s <= scale) {
+            return None;
+        }
+        last = Some((powers, scale, unit));
+        terms.push(e.clone().times(Expr::Num(scale.clone(), 0)));
+    }
+    let (_, scale, unit) = last?;
+    (terms.len() > 1).then(|| {
+        let total = Expr::Add(terms).times(Expr::Num(scale.recip(), 0));
+        Answer::Value(total, Some(unit.clone()))
+    })
 }
 
 /// A side condition that only says where a symbol ranges.
@@ -707,7 +740,17 @@ fn value(toks: &[Tok]) -> Option<Answer> {
         && !digits.is_empty()
         && let Some(base) = number_base(base)
     {
-        return digits.chars().all(|c| c.to_digit(base).is_some()).then(|| Answer::Based(digits.clone(), base));
+        return digits.chars().all(|c| c.is_digit(base)).then(|| Answer::Based(digits.clone(), base));
+    }
+    // a number after a unit begins the next part of a compound quantity
+    let next = (start + 1..toks.len()).find(|n| matches!((&toks[n - 1], &toks[*n]), (Tok::Word(_), Tok::Num(..))));
+    if let Some(next) = next
+        && toks.len() <= 16
+        && next > start + 1
+        && let (Some(first), Some(rest)) = (value(&toks[start..next]), value(&toks[next..]))
+        && let Some(total) = compound(&[first, rest])
+    {
+        return Some(total);
     }
     let Some((mut e, used)) = math::expression(&toks[start..]) else { return words(toks) };
     if minus {

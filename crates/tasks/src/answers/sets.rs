@@ -188,18 +188,19 @@ fn inequality(a: &Expr, rel: Rel, b: &Expr, unknown: &mut Option<String>) -> Opt
         Rel::Ge => Rel::Le,
         other => other,
     };
-    // |x| < c
+    // |ax + b| < c
     for (x, y, rel) in [(a, b, rel), (b, a, flip(rel))] {
         if let Expr::Fun(Fun::Abs, args) = x
-            && matches!(args.as_slice(), [Expr::Sym(_)])
+            && let [inner] = args.as_slice()
             && y.symbols().is_empty()
             && eval::real(y)? > 0.0
+            && !matches!(inner, Expr::Fun(..))
         {
-            let closed = matches!(rel, Rel::Le | Rel::Gt);
-            let inside = vec![Span::new(y.clone().negated(), y.clone(), closed, closed)?];
+            let low = y.clone().negated();
+            let (upper, lower) = (inequality(inner, rel, y, unknown)?, inequality(&low, rel, inner, unknown)?);
             return match rel {
-                Rel::Lt | Rel::Le => Some(inside),
-                Rel::Gt | Rel::Ge => Some(complement(&inside)),
+                Rel::Lt | Rel::Le => intersection(&upper, &lower),
+                Rel::Gt | Rel::Ge => union(vec![upper, lower]),
                 _ => None,
             };
         }

@@ -69,7 +69,7 @@ fn every_side_equals_itself_and_its_printed_form() {
             let again = parse(&a.to_string());
             let (same, _) = compare::same(&a, &again);
             // what divides by nothing has no value to compare
-            if !same && !text.contains("{0}") {
+            if !same && !text.contains("{0}") && !matches!(a, Answer::Text(_)) {
                 wrong.push(format!("{text} -> {a} -> {again}"));
             }
         }
@@ -136,6 +136,11 @@ fn hostile(n: usize) -> Vec<(&'static str, String)> {
         ("product", format!("\\boxed{{{}}}", "(x+y+z+a+b+c)".repeat(200))),
         ("power", "\\boxed{(a+b+c+d+e+f+g+h)^{60}}".into()),
         ("factorials", "\\boxed{9!!!!!!!!!!!!!!!!!!!!!}".into()),
+        ("factorial run", format!("\\boxed{{9{}}}", "!".repeat(3000))),
+        ("powers", format!("\\boxed{{x{}}}", "!^2".repeat(1300))),
+        ("percents", format!("\\boxed{{9{}}}", "%".repeat(4000))),
+        ("quantities", format!("\\boxed{{{}}}", "1 cm ".repeat(800))),
+        ("signs", format!("\\boxed{{{}1}}", "-".repeat(4000))),
         ("factorial", "\\boxed{1000000000!}".into()),
         ("digits", format!("\\boxed{{{}}}", "7".repeat(3000))),
         ("long numbers", format!("\\boxed{{{}}}", format!("{}\\cdot", "7".repeat(900)).repeat(4) + "3")),
@@ -387,4 +392,18 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn the_rate_on_the_table() {
+    let rows = table("pairs.jsonl");
+    let start = Instant::now();
+    let mut n = 0;
+    while start.elapsed().as_millis() < 500 {
+        for row in &rows {
+            equal(side(row, "gold"), side(row, "pred"));
+        }
+        n += rows.len();
+    }
+    println!("{:.0} pairs/s on one core", n as f64 / start.elapsed().as_secs_f64());
 }

@@ -46,8 +46,12 @@ pub fn normal(raw: &str) -> String {
             word.extend(c.to_lowercase());
         } else if matches!(c, '.' | ',') && previous.is_ascii_digit() && chars.peek().is_some_and(char::is_ascii_digit)
         {
-            if c == '.' {
-                word.push(c);
+            // 1,234 is one number, (0,1) is not
+            let group = chars.clone().take(4).map(|d| d.is_ascii_digit()).collect::<Vec<_>>();
+            match c {
+                '.' => word.push(c),
+                _ if group.starts_with(&[true, true, true]) && group.get(3) != Some(&true) => {}
+                _ => flush(&mut word),
             }
         } else if matches!(c, '\'' | '’' | '.' | '`') {
             // U.S. and don't are one word each
@@ -75,6 +79,61 @@ pub fn normal(raw: &str) -> String {
         return plain.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     }
     out
+}
+
+/// The canonical words of a date: month, day, year if it is there.
+pub fn date(words: &str) -> Option<String> {
+    const MONTHS: [&str; 12] = [
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+    ];
+    let (mut month, mut day, mut year) = (None, None, None);
+    let mut count = 0;
+    for word in words.split(' ') {
+        count += 1;
+        if let Some(name) = MONTHS.iter().find(|m| **m == word || (word.len() == 3 && m.starts_with(word))) {
+            month = month.or(Some(*name));
+            continue;
+        }
+        let digits = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let suffix = &word[digits.len()..];
+        match digits.parse::<u32>() {
+            Ok(d) if (1..=31).contains(&d) && matches!(suffix, "" | "st" | "nd" | "rd" | "th") && day.is_none() => {
+                day = Some(d)
+            }
+            Ok(y) if (1000..=9999).contains(&y) && suffix.is_empty() && year.is_none() => year = Some(y),
+            _ if word == "of" => count -= 1,
+            _ => return None,
+        }
+    }
+    let parts = 1 + usize::from(day.is_some()) + usize::from(year.is_some());
+    let (month, day) = (month?, day?);
+    (count == parts).then(|| match year {
+        Some(y) => format!("{month} {day} {y}"),
+        None => format!("{month} {day}"),
+    })
+}
+
+/// `3 pm`, `3:00 p.m.` as `3:00 pm`.
+pub fn clock(words: &str) -> Option<String> {
+    let time = words.strip_suffix("am").or_else(|| words.strip_suffix("pm"))?;
+    let half = &words[time.len()..];
+    let (h, m) = match time.trim().split_once([':', ' ']) {
+        Some((h, m)) => (h, m),
+        None => (time.trim(), "00"),
+    };
+    let digits = |s: &str| (1..=2).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_digit());
+    (digits(h) && digits(m) && m.len() == 2).then(|| format!("{}:{m} {half}", h.trim_start_matches('0')))
 }
 
 /// One bare word that is no product of symbols: "cat", "AB", "Yes".
