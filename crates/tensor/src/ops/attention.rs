@@ -262,9 +262,9 @@ fn forward(job: Job, qkv: &[f32], out: &mut [f32], lse: Option<&mut Buf>, runs: 
                 vectorize(
                     #[inline(always)]
                     || {
-                        for r in 0..m {
+                        for (r, factor) in factor.iter().enumerate() {
                             for o in outp.slice(at + r * ow, hd) {
-                                *o *= factor[r];
+                                *o *= factor;
                             }
                         }
                     },
@@ -513,7 +513,8 @@ mod tests {
     #[test]
     fn values_and_gradients() {
         let mut stream = Stream::new(1, &["attention"]);
-        let cases: [(usize, AttnSpec, &[(usize, usize)]); 7] = [
+        type Case = (usize, AttnSpec, &'static [(usize, usize)]);
+        let cases: [Case; 7] = [
             (1, spec(1, 1, 1, None, None), &[(0, 1)]),
             (0, spec(2, 1, 4, None, None), &[]),
             (9, spec(2, 2, 3, None, None), &[(0, 4), (4, 5)]),

@@ -54,10 +54,11 @@ fn scatter_add(table: &mut [f32], ids: &[u32], rows: &[f32], d: usize) {
         vectorize(
             #[inline(always)]
             || {
-                for i in i..end {
+                for place in &order[i..end] {
+                    let place = *place as usize;
                     // SAFETY: ids were checked against the table; runs of equal ids are in one block alone.
-                    let to = unsafe { out.slice(id_at(i) * d, d) };
-                    let from = order[i] as usize * d;
+                    let to = unsafe { out.slice(ids[place] as usize * d, d) };
+                    let from = place * d;
                     for (t, r) in to.iter_mut().zip(&rows[from..from + d]) {
                         *t += *r;
                     }

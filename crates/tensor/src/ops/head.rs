@@ -406,8 +406,8 @@ pub fn head_chunks(
     let mut y = Buf::scratch(0);
     no_grad(|| {
         // With no rows, f is asked about an empty chunk for the width of its outputs.
-        let ranges: Vec<Range<usize>> = if rows == 0 { vec![0..0] } else { chunks(rows, v).collect() };
-        for range in ranges {
+        let empty = (rows == 0).then_some(0..0);
+        for range in empty.into_iter().chain(chunks(rows, v)) {
             let part = f(&chunk_logits(&kept, range.clone(), v), range.clone());
             assert_eq!(part.shape().rows(), range.len(), "a chunk of {} rows became {:?}", range.len(), part.shape());
             let n = part.shape().width();

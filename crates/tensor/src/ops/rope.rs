@@ -72,7 +72,7 @@ pub fn rope(
     let place = Place { width, first_col, heads, head_dim, half: table.rotary_dim() / 2 };
     let mut y = x.into_buf();
     turn(&mut y, positions, &rows, place, 1.0);
-    let kept = record.then(|| positions.to_vec()).unwrap_or_default();
+    let kept = if record { positions.to_vec() } else { Vec::new() };
     Tensor::from_op(y, shape, record, move |mut dy, grads| {
         turn(&mut dy, &kept, &rows, place, -1.0);
         grads.put(&xe, dy);
@@ -137,9 +137,9 @@ mod tests {
                     let mut y = x[0].clone();
                     for (r, p) in positions.iter().enumerate() {
                         for h in 0..heads {
-                            for i in 0..half {
+                            for (i, inv) in inv.iter().enumerate() {
                                 let at = r * width + first + h * hd + i;
-                                let angle = *p as f64 * inv[i] as f64;
+                                let angle = *p as f64 * *inv as f64;
                                 let (c, s) = (1.25 * angle.cos(), 1.25 * angle.sin());
                                 y[at] = x[0][at] * c - x[0][at + half] * s;
                                 y[at + half] = x[0][at + half] * c + x[0][at] * s;

@@ -4,6 +4,9 @@
 //! sampled alike alone, in a batch of 64, or after slots were refilled. Weights are read as they lie in memory; one row is
 //! bound by that reading, many rows share it.
 
+// Tiles are indexed by constants, so that they live in registers.
+#![allow(clippy::needless_range_loop)]
+
 use pulp::{Simd, WithSimd};
 
 use crate::par::{self, SendPtr};
@@ -149,7 +152,7 @@ impl<F: FnMut(usize, usize, f32)> WithSimd for Products<F> {
 /// `y = x W' (+ bias)` for `x [rows, k]`, `w [n, k]`, `y [rows, n]`. The bits of a row of `y` depend on its row of `x`, the
 /// weights and the SIMD level alone.
 pub fn row_linear(x: &[f32], w: &[f32], bias: Option<&[f32]>, k: usize, y: &mut [f32]) {
-    let (rows, n) = if k == 0 { (0, 0) } else { (x.len() / k, w.len() / k) };
+    let (rows, n) = (x.len().checked_div(k).unwrap_or(0), w.len().checked_div(k).unwrap_or(0));
     assert!(x.len() == rows * k && w.len() == n * k, "{} inputs and {} weights over {k}", x.len(), w.len());
     assert_eq!(y.len(), rows * n, "a result of {} values for {rows} rows and {n} outputs", y.len());
     into_columns(x, w, bias, (rows, k, n), y, (n, 0), false);
