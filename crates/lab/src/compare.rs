@@ -218,8 +218,8 @@ pub(crate) fn paired_items(
 ) -> Result<Vec<(String, Estimate)>> {
     let first: BTreeMap<String, _> =
         store.items(before.0, set, before.1)?.into_iter().map(|i| (i.item, i.metrics)).collect();
-    // Figure -> (before, after, cluster) of each common item.
-    let mut figures: BTreeMap<String, (Vec<f64>, Vec<f64>, Vec<String>)> = BTreeMap::new();
+    // Of each figure: (before, after, cluster) of the common items.
+    let mut figures: BTreeMap<String, Vec<(f64, f64, String)>> = BTreeMap::new();
     for item in store.items(after.0, set, after.1)? {
         let Some(old) = first.get(&item.item) else { continue };
         for name in item.metrics.keys() {
@@ -228,17 +228,16 @@ pub(crate) fn paired_items(
                 _ => figure(m, name).filter(|x| x.is_finite()),
             };
             if let (Some(a), Some(b)) = (number(old), number(&item.metrics)) {
-                let (old, new, clusters) = figures.entry(name.clone()).or_default();
-                old.push(a);
-                new.push(b);
-                clusters.push(item.cluster.clone().unwrap_or_else(|| item.item.clone()));
+                let cluster = item.cluster.clone().unwrap_or_else(|| item.item.clone());
+                figures.entry(name.clone()).or_default().push((a, b, cluster));
             }
         }
     }
     figures
         .into_iter()
-        .map(|(name, (old, new, clusters))| {
-            let clusters: Vec<&str> = clusters.iter().map(String::as_str).collect();
+        .map(|(name, rows)| {
+            let (old, new): (Vec<f64>, Vec<f64>) = rows.iter().map(|r| (r.0, r.1)).unzip();
+            let clusters: Vec<&str> = rows.iter().map(|r| r.2.as_str()).collect();
             let mut stream = Stream::new(0, &["eval", "bootstrap", set, &name]);
             Ok((name, paired_bootstrap(&old, &new, Some(&clusters), LEVEL, REPLICATES, &mut stream)?))
         })

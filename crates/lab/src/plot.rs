@@ -288,7 +288,9 @@ impl LinePlot {
             }
             line.axis x1=(LEFT) x2=(self.right()) y1=(bottom) y2=(bottom) {}
             text.label x=((LEFT + self.right()) / 2.0) y=(self.size().1 - 6.0) text-anchor="middle" { (self.x_label) @if self.x_log { " (log)" } }
-            text.label x="0" y="11" { (self.y_label) @if self.y_log { " (log)" } }
+            @if self.y_log || !self.y_label.eq_ignore_ascii_case(&self.title) {
+                text.label x="0" y="11" { (self.y_label) @if self.y_log { " (log)" } }
+            }
         }
     }
 
@@ -357,7 +359,7 @@ impl IntervalPlot {
             return html! { figure { figcaption { (self.title) } p.quiet { "No values to plot." } } };
         };
         if zero {
-            (x.low, x.high) = (0.0, x.high.min(1.0).max(0.01));
+            (x.low, x.high) = (0.0, x.high.clamp(0.01, 1.0));
         }
         let step = 15.0;
         let heights: Vec<f64> = self.rows.iter().map(|r| r.marks.len().max(1) as f64 * step + 16.0).collect();

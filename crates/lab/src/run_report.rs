@@ -75,7 +75,7 @@ fn summary(run: &Run, steps: &[&Event], evals: &Measurements) -> Vec<String> {
         lines.push(format!("{}, seed {}.", what.join(", "), about.seed));
     }
     for ((set, metric), series) in evals.iter().filter(|(k, _)| is_share(&k.1) && !less_is_better(&k.1)) {
-        let said = |m: &Measured| cell(metric, &m.estimate).plain();
+        let said = |m: &Measured| cell(metric, &m.estimate).plain().replace("  n ", ", n ");
         if let [first, .., last] = &series[..] {
             let before = Cell { n: None, ..cell(metric, &first.estimate) };
             let before = if first.estimate.n == last.estimate.n { before.plain() } else { said(first) };
@@ -220,16 +220,15 @@ fn training(steps: &[&Event]) -> Vec<Part> {
     names.into_iter().filter_map(plot).collect()
 }
 
-/// A centred moving mean over a 40th of the run; none where there are too few points to need one.
+/// A centred moving mean over a 40th of the run, less at its ends; none where there are too few points to need one.
 fn smoothed(points: &[(f64, f64)]) -> Option<Vec<(f64, f64)>> {
     let reach = points.len() / 80;
     if reach == 0 {
         return None;
     }
     let at = |i: usize| {
-        // The window shrinks at the ends, on both sides alike, so that the line does not lag there.
-        let reach = reach.min(i).min(points.len() - 1 - i);
-        let window = points[i - reach..=i + reach].iter().map(|p| p.1).filter(|v| v.is_finite());
+        let window = &points[i.saturating_sub(reach)..(i + reach + 1).min(points.len())];
+        let window = window.iter().map(|p| p.1).filter(|v| v.is_finite());
         let (sum, n) = window.fold((0.0, 0.0), |(s, n), v| (s + v, n + 1.0));
         (points[i].0, sum / n)
     };

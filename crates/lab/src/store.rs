@@ -147,7 +147,7 @@ impl Store {
         std::fs::create_dir_all(root).context(|| format!("cannot make the folder {}", root.display()))?;
         let root = root.canonicalize().context(|| format!("cannot open the folder {}", root.display()))?;
         let path = root.join(STORE_FILE);
-        let store = connect(&path).and_then(|conn| Ok(Self { conn, root })).and_then(|s| s.migrate().map(|()| s));
+        let store = connect(&path).map(|conn| Self { conn, root }).and_then(|s| s.migrate().map(|()| s));
         store.map_err(|e| e.at(path.display()))
     }
 

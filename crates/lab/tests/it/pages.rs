@@ -159,7 +159,7 @@ fn a_runs_page_tells_its_story() {
     assert_eq!(page.warnings.len(), 3, "{:?}", page.warnings);
     assert!(page.warnings[2].contains("not finite: 1 of 100 steps, the first 50"));
     assert!(
-        page.summary.iter().any(|l| l.contains("accuracy 25.0% [14.2, 40.2] → 75.0% [59.8, 85.8]  n 40")),
+        page.summary.iter().any(|l| l.contains("accuracy 25.0% [14.2, 40.2] → 75.0% [59.8, 85.8], n 40")),
         "{:?}",
         page.summary
     );
