@@ -2,6 +2,8 @@
 
 pub mod folder;
 pub mod generate;
+pub mod solve;
 
 pub use folder::ModelFolder;
 pub use generate::{Answer, Options, generate};
+pub use solve::{ProblemSet, Solved};

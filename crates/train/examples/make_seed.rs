@@ -21,6 +21,7 @@ use postgrad_nn::checkpoint::{Dtype, write_weights};
 use postgrad_nn::config::Config;
 use postgrad_nn::optim::Kind;
 use postgrad_nn::schedule::Decay;
+use postgrad_reason::{ModelFolder, ProblemSet};
 use postgrad_tasks::seed_text::Writer;
 use postgrad_train::evaluate::EvalSet;
 use postgrad_train::run_dir::RunDir;
@@ -95,8 +96,8 @@ fn run(args: &[String]) -> Result<()> {
         return Err(Error::usage("give the size (1m or 3m), the output folder and the minutes"));
     };
     let (hidden, layers, heads, kv_heads, ffn, steps, batch, lr) = match size.as_str() {
-        "1m" => (128, 4, 4, 4, 384, 4500, 64, 3e-3),
-        "3m" => (192, 6, 6, 2, 512, 6000, 64, 2e-3),
+        "1m" => (128, 4, 4, 4, 384, 2600, 64, 3e-3),
+        "3m" => (192, 6, 6, 2, 512, 1800, 64, 2.5e-3),
         other => return Err(Error::unknown("size", other, &["1m", "3m"], None)),
     };
     let minutes: f64 = minutes.parse().map_err(|_| Error::usage("the minutes are no number"))?;
@@ -200,7 +201,82 @@ fn run(args: &[String]) -> Result<()> {
         &out.join("config.json"),
         serde_json::to_string_pretty(&config.to_json()).expect("plain data").as_bytes(),
     )?;
+    let own = json!({"full": true, "lr": 1e-3, "batch": 32});
+    postgrad_base::fs::write(&out.join("tune.json"), own.to_string().as_bytes())?;
     let generation =
         json!({"do_sample": false, "eos_token_id": config.eos, "pad_token_id": config.pad, "max_new_tokens": 256});
-    postgrad_base::fs::write(&out.join("generation_config.json"), generation.to_string().as_bytes())
+    postgrad_base::fs::write(&out.join("generation_config.json"), generation.to_string().as_bytes())?;
+    postgrad_base::fs::write(&out.join("README.md"), card(size, out, &outcome)?.as_bytes())
+}
+
+/// What the card measures: ability, difficulty, problems of the test split.
+const ABILITIES: [(&str, &str, &str, usize); 25] = [
+    ("chain", "steps=1", "", 400),
+    ("chain", "steps=2", "", 400),
+    ("chain", "steps=3", "", 400),
+    ("chain", "steps=5", "", 400),
+    ("chain", "steps=2,digits=1", "", 200),
+    ("chain", "steps=3,digits=1", "", 200),
+    ("chain", "steps=2", "equations", 200),
+    ("chain", "steps=2", "direct", 200),
+    ("add", "digits=1", "", 200),
+    ("add", "digits=2", "", 200),
+    ("facts", "", "", 200),
+    ("sort", "items=3", "", 200),
+    ("sort", "items=4", "", 200),
+    ("compare", "digits=2", "", 200),
+    ("sequence", "step=5,digits=1", "", 200),
+    ("count", "", "", 200),
+    ("copy", "words=4", "", 200),
+    ("reverse", "words=3", "", 200),
+    ("json", "", "", 200),
+    ("say", "", "", 200),
+    ("recall", "facts=3", "", 200),
+    ("tallest", "people=3", "", 200),
+    ("parity", "", "", 200),
+    ("spell", "", "", 200),
+    ("case", "", "", 200),
+];
+
+/// The model card: each ability with its share of the mixture, accuracy, n and interval, measured on the written folder.
+fn card(size: &str, out: &Path, outcome: &postgrad_train::Outcome) -> Result<String> {
+    use std::fmt::Write;
+    let model = ModelFolder::load(out)?;
+    let c = &model.decoder.config;
+    let mut text = format!(
+        "# seed-{size}@1\n\nA llama of {} parameters (vocabulary {}, width {}, {} layers, context {}), stored in bf16, trained from nothing by\n\n    cargo run --release -p postgrad-train --example make_seed -- {size} assets/seed-{size} MINUTES\n\non dialogues that Postgrad's own tasks write ({} updates, {} tokens, seed {SEED}). It knows nothing else: it is for experiments\nthat end in minutes. Licence: as Postgrad's.\n\nAccuracy on problems of the test split (none of them in the training text), greedy decoding, 95% Wilson intervals:\n\n| ability | difficulty | asked for | share of the text | accuracy | interval | n |\n|---|---|---|---|---|---|---|\n",
+        model.decoder.parameter_count(),
+        c.vocab_size,
+        c.hidden,
+        c.layers,
+        c.max_position_embeddings,
+        outcome.steps,
+        outcome.tokens
+    );
+    let options = postgrad_reason::Options { places: 100, ..postgrad_reason::Options::greedy(128) };
+    for (task, difficulty, rendering, n) in ABILITIES {
+        let set = ProblemSet::draw(
+            task,
+            difficulty,
+            rendering,
+            postgrad_tasks::Split::Test,
+            n,
+            &Stream::new(SEED, &["eval", "card", task, difficulty]),
+        )?;
+        let solved = set.solve(&model, &options, &Default::default())?;
+        let w = postgrad_numerics::wilson(postgrad_reason::solve::correct(&solved), solved.len(), 0.95);
+        let share: f64 = postgrad_tasks::seed_text::SEED.iter().filter(|s| s.task == task).map(|s| s.share).sum();
+        let _ = writeln!(
+            text,
+            "| {task} | {difficulty} | {} | {:.0}% | {:.1}% | {:.1}-{:.1}% | {} |",
+            set.rendering,
+            100.0 * share,
+            100.0 * w.value,
+            100.0 * w.low,
+            100.0 * w.high,
+            solved.len()
+        );
+    }
+    println!("{text}");
+    Ok(text)
 }

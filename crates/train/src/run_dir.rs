@@ -17,7 +17,7 @@ use serde_json::Value;
 /// A locked run folder.
 #[derive(Debug)]
 pub struct RunDir {
-    _lock: DirLock,
+    _lock: Option<DirLock>,
     path: PathBuf,
 }
 
@@ -32,12 +32,17 @@ impl RunDir {
     /// Locks the folder (made if absent) and clears what a killed process left half-written.
     pub fn open(path: &Path) -> Result<Self> {
         let lock = DirLock::take(path)?;
+        Ok(Self { _lock: Some(lock), ..Self::held(path)? })
+    }
+
+    /// A folder whose lock the caller holds.
+    pub fn held(path: &Path) -> Result<Self> {
         let checkpoints = path.join("checkpoints");
         std::fs::create_dir_all(&checkpoints)
             .context(|| format!("cannot make the folder {}", checkpoints.display()))?;
         fs::sweep(path);
         fs::sweep(&checkpoints);
-        Ok(Self { _lock: lock, path: path.into() })
+        Ok(Self { _lock: None, path: path.into() })
     }
 
     pub fn path(&self) -> &Path {
