@@ -24,6 +24,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::frame::{App, note};
+use crate::model::model_dir;
 
 /// Tokens of row 0 that a greedy continuation starts from.
 const GREEDY_PROMPT: usize = 8;
@@ -31,8 +32,8 @@ const GREEDY_PROMPT: usize = 8;
 /// Recompute what a file of expected numbers holds, and say how far off this model is
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder with config.json and model.safetensors
-    model: PathBuf,
+    /// Folder with config.json and model.safetensors, or a built-in model, or a run
+    model: String,
     /// Expected numbers: input_ids, and any of logits, loss, grad.NAME, greedy
     #[arg(long, value_name = "FILE.safetensors")]
     against: PathBuf,
@@ -71,7 +72,7 @@ pub fn run(args: Args, app: &App) -> Result<()> {
         return Err(Error::usage("a tolerance is a number of at least 0"));
     }
     let expected = Expected::read(&args.against)?;
-    let mut model = load(&args.model, args.adapter.as_deref())?;
+    let mut model = load(&model_dir(&args.model)?, args.adapter.as_deref())?;
     expected.fits(&model)?;
     let mut lines = vec![];
     let mut add = |kind, (worst, place): (f64, String), tolerance: f64, n| {
@@ -140,10 +141,6 @@ fn show(args: &Args, lines: &[Line], app: &App) -> Result<()> {
 
 /// The decoder of a model folder, which needs no tokenizer, and its adapter, frozen.
 fn load(dir: &Path, adapter: Option<&Path>) -> Result<Decoder> {
-    if !dir.is_dir() {
-        return Err(Error::usage(format!("there is no folder {}", dir.display()))
-            .help("give a folder with config.json and model.safetensors"));
-    }
     let config = Config::read(dir)?;
     config.warnings.iter().for_each(|w| note(&format!("warning: {w}")));
     let weights = read_weights(dir, &config)?;

@@ -1,11 +1,11 @@
 //! `data`: files of records as a model will see them.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Subcommand;
-use postgrad_base::{Error, Result};
+use postgrad_base::Result;
 use postgrad_data::dataset::Records;
 use postgrad_data::show::{Marks, show};
 use postgrad_data::{DataSpec, Dataset, Kind, OnBadRow, OverLong, Renderer, SourceSpec, convert, stats};
@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::builtin::resolve_data;
 use crate::frame::{App, Out, say};
+use crate::model::model_dir;
 
 /// Files of records: show what is trained on, count tokens, convert layouts
 #[derive(clap::Args)]
@@ -82,9 +83,9 @@ pub struct SourceArgs {
 /// How records are rendered.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// Folder whose tokenizer and chat template are used
-    #[arg(long, value_name = "FOLDER")]
-    model: PathBuf,
+    /// Whose tokenizer and chat template are used: a folder, a built-in model, a run
+    #[arg(long)]
+    model: String,
     /// Longest example in tokens; 0 is no limit
     #[arg(long, default_value_t = 0, value_name = "TOKENS")]
     max_len: usize,
@@ -112,17 +113,13 @@ impl SourceArgs {
 
 impl ModelArgs {
     fn renderer(&self) -> Result<Arc<Renderer>> {
-        let dir: &Path = &self.model;
-        if !dir.is_dir() {
-            return Err(Error::usage(format!("there is no folder {}", dir.display()))
-                .help("give a model folder with tokenizer.json"));
-        }
-        let renderer = Renderer::load(dir)?;
+        let renderer = Renderer::load(&model_dir(&self.model)?)?;
         Ok(Arc::new(if self.template == "off" { renderer.without_template()? } else { renderer }))
     }
 }
 
 pub fn run(args: Args, app: &App) -> Result<()> {
+    app.end_at_interrupt();
     match args.what {
         What::Show { source, model, n, no_color } => {
             let spec = DataSpec { max_len: model.max_len, ..source.spec()? };

@@ -41,6 +41,15 @@ pub struct App {
 }
 
 impl App {
+    /// From here on the first Ctrl-C ends the program: for work that cannot look at the flag.
+    pub fn end_at_interrupt(&self) {
+        // SAFETY: back to what signals do by default.
+        unsafe {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            libc::signal(libc::SIGTERM, libc::SIG_DFL);
+        }
+    }
+
     /// A listing: rows as JSON, or a table as wide as the terminal.
     pub fn table(&self, table: &Table, rows: &impl Serialize) -> Result<()> {
         if self.json { self.value(rows) } else { Out::new().text(&table.to_text(terminal_width())) }
@@ -202,11 +211,6 @@ impl Out {
         self.text(&text)?;
         self.text("\n")
     }
-
-    /// Shows what was written so far.
-    pub fn flush(&mut self) -> Result<()> {
-        self.0.flush().or_else(lost_reader)
-    }
 }
 
 impl Drop for Out {
@@ -245,7 +249,7 @@ pub fn terminal_width() -> Option<usize> {
 
 static ASKED: OnceLock<Cancel> = OnceLock::new();
 
-/// Ctrl-C sets the flag once; the second ends the program at once, as does the first where nobody looks in time.
+/// The first Ctrl-C (or SIGTERM) sets the flag; the second ends the program at once.
 fn on_interrupt() -> Cancel {
     let cancel = ASKED.get_or_init(Cancel::new).clone();
     static SET: AtomicBool = AtomicBool::new(false);

@@ -2,7 +2,7 @@
 //!
 //! [`frame`] parses the call, prints errors and sets up threads and Ctrl-C; each command is a file with `Args` and `run`.
 
-// mod bench;
+mod bench;
 mod builtin;
 mod check;
 mod completions;
@@ -31,7 +31,7 @@ frame::commands! {
     Data(data),
     Check(check),
     Runs(runs),
-    // Bench(bench),
+    Bench(bench),
     Doctor(doctor),
     Completions(completions),
 }

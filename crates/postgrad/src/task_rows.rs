@@ -60,11 +60,11 @@ impl Draw {
     pub fn problems(&self) -> Result<Vec<(Problem, Trace, Rendering)>> {
         let task = task(&self.task)?;
         let rendering = find_rendering(&*task, self.rendering.as_deref())?;
-        let problems = if self.task == "gsm8k" { self.from_files()? } else { self.from_generator(&*task)? };
+        let problems = if self.task == "gsm8k" { self.of_the_files()? } else { self.of_the_generator(&*task)? };
         problems.into_iter().map(|p| task.solve(&p, rendering.name).map(|trace| (p, trace, rendering))).collect()
     }
 
-    fn from_generator(&self, task: &dyn Task) -> Result<Vec<Problem>> {
+    fn of_the_generator(&self, task: &dyn Task) -> Result<Vec<Problem>> {
         const REDRAWS: usize = 100;
         let difficulties = difficulties(task, &self.difficulty)?;
         let stream = Stream::new(self.seed, &["data", &self.task]);
@@ -87,7 +87,7 @@ impl Draw {
     }
 
     /// GSM8K has problems, not a generator: a shuffle of its set.
-    fn from_files(&self) -> Result<Vec<Problem>> {
+    fn of_the_files(&self) -> Result<Vec<Problem>> {
         gsm8k::Gsm8k::default().difficulty(&self.difficulty)?;
         let mut all = builtin::gsm8k_problems(self.split.into())?;
         Stream::new(self.seed, &["data", "gsm8k"]).shuffle(&mut all);

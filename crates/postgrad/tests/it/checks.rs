@@ -84,7 +84,7 @@ impl Place {
 fn bad_input_is_named() {
     let place = Place::new();
     let (dir, file) = (path("hf/llama"), path("hf/llama/expected.safetensors"));
-    place.call(&["check", "nowhere", "--against", &file]).fails(2, &["no folder nowhere"]);
+    place.call(&["check", "nowhere", "--against", &file]).fails(2, &["no model `nowhere`"]);
     place.call(&["check", &dir, "--against", "nothing.safetensors"]).fails(2, &["no file nothing.safetensors"]);
     place.call(&["check", &dir, "--against", &file, "--adapter", "nowhere"]).fails(2, &["adapter_config.json"]);
     place.call(&["check", &dir, "--against", &file, "--tolerance", "-1"]).fails(2, &[]);

@@ -103,3 +103,20 @@ fn shells_get_completions() {
     }
     place.call(&["completions", "dash"]).fails(2, &["dash", "bash"]);
 }
+
+/// Ctrl-C ends long work between two steps, with the code that shells know.
+#[test]
+fn an_interrupt_stops_the_work() {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_postgrad"))
+        .args(["bench", "train", "--shape", "A", "--steps", "100000"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("sh").args(["-c", &format!("kill -INT {pid}")]).status().unwrap().success());
+    let mut err = String::new();
+    std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut err).unwrap();
+    assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(130), "error: stopped\n"));
+}
