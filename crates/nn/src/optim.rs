@@ -135,17 +135,14 @@ impl Optimizer {
         Ok(())
     }
 
-    /// The first parameter whose gradient or value is not finite.
+    /// The first parameter whose value is not finite, else the first with such a gradient.
     pub fn not_finite(&self) -> Option<String> {
-        for s in &self.states {
-            if s.param.with_grad(|g| g.iter().any(|x| !x.is_finite())) == Some(true) {
-                return Some(format!("gradient of {}", s.param.name()));
-            }
-            if s.param.value().data().iter().any(|x| !x.is_finite()) {
-                return Some(s.param.name().to_string());
-            }
-        }
-        None
+        let bad = |values: &[f32]| values.iter().any(|x| !x.is_finite());
+        let value = self.states.iter().find(|s| bad(s.param.value().data())).map(|s| s.param.name().to_string());
+        value.or_else(|| {
+            let found = self.states.iter().find(|s| s.param.with_grad(|g| bad(g)) == Some(true));
+            found.map(|s| format!("gradient of {}", s.param.name()))
+        })
     }
 
     /// L2 norm of all gradients, trainable entries only.

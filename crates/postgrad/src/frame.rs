@@ -12,6 +12,7 @@ use postgrad_base::cancel::Cancel;
 use postgrad_base::{Error, Kind, Result};
 use postgrad_lab::Table;
 use postgrad_tasks::task::nearest;
+use postgrad_tensor::buf::OutOfMemory;
 use postgrad_tensor::{par, simd};
 use serde::Serialize;
 use serde_json::json;
@@ -97,10 +98,29 @@ pub fn main() -> ExitCode {
         }
         Err(e) => return report(&call_error(&e, &args), json),
     };
-    match set_up(&cli).and_then(|app| cli.command.run(&app)) {
+    match set_up(&cli).and_then(|app| with_memory_help(|| cli.command.run(&app))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => report(&e, json),
     }
+}
+
+/// Turns a failed allocation into an error that names what would need less.
+fn with_memory_help(run: impl FnOnce() -> Result<()>) -> Result<()> {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !info.payload().is::<OutOfMemory>() {
+            default(info);
+        }
+    }));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|payload| {
+        match payload.downcast_ref::<OutOfMemory>() {
+            Some(OutOfMemory { bytes }) => {
+                Err(Error::work(format!("out of memory: no room for another {} MB", bytes / 1_000_000))
+                    .help("these help most: a smaller --micro-tokens, --checkpointing, a LoRA in place of --full"))
+            }
+            None => std::panic::resume_unwind(payload),
+        }
+    })
 }
 
 /// The command line's own definition, for completions.

@@ -10,7 +10,7 @@ use postgrad_base::progress::Mode;
 use postgrad_base::{Result, Stream};
 use postgrad_data::{Body, Record};
 use postgrad_lab::report::Part;
-use postgrad_lab::table::{Cell, Table};
+use postgrad_lab::table::{Cell, Table, Tone};
 use postgrad_lab::{Answer as Shown, Example as ShownExample, Report, Section, Store};
 use postgrad_numerics::{Estimate, paired_t, wilson};
 use postgrad_reason::ModelFolder;
@@ -42,7 +42,7 @@ pub struct Args {
     pub budget: std::time::Duration,
 }
 
-const TARGET: (&str, &str) = ("chain", "steps=3,digits=1");
+const TARGET: (&str, &str) = ("chain", "steps=3");
 /// What the seed could do before: task, difficulty, problems asked.
 const OLD: [(&str, &str, usize); 4] =
     [("facts", "", 60), ("json", "", 100), ("add", "digits=2", 100), ("sort", "items=3", 100)];
@@ -188,8 +188,21 @@ fn marks(solved: &[Solved]) -> Vec<f64> {
 }
 
 fn table(rows: &[Row]) -> Result<Table> {
-    let mut table = Table::new(&["accuracy", "n", "before", "tuned", "change", "control", "control's change"]);
-    let share = |s: &[Solved]| Cell::percent(&wilson(correct(s), s.len(), 0.95));
+    let mut table = Table::new(&["solved, %", "n", "before", "tuned", "change", "control", "change"]);
+    let share = |s: &[Solved]| {
+        let w = wilson(correct(s), s.len(), 0.95);
+        Cell::text(format!("{:.0} [{:.0}, {:.0}]", 100.0 * w.value, 100.0 * w.low, 100.0 * w.high))
+    };
+    let moved = |e: &Estimate| {
+        let tone = if e.low > 0.0 {
+            Tone::Good
+        } else if e.high < 0.0 {
+            Tone::Bad
+        } else {
+            Tone::Plain
+        };
+        Cell::text(format!("{:+.0} [{:+.0}, {:+.0}]", 100.0 * e.value, 100.0 * e.low, 100.0 * e.high)).tone(tone)
+    };
     for row in rows {
         let change = |after: &[Solved]| -> Result<Estimate> { paired_t(&marks(&row.before), &marks(after), 0.95) };
         table.row([
@@ -197,9 +210,9 @@ fn table(rows: &[Row]) -> Result<Table> {
             Cell::count(row.before.len() as u64),
             share(&row.before),
             share(&row.tuned),
-            Cell::difference(&change(&row.tuned)?, true, 1, true),
+            moved(&change(&row.tuned)?),
             share(&row.control),
-            Cell::difference(&change(&row.control)?, true, 1, true),
+            moved(&change(&row.control)?),
         ]);
     }
     table.note("Intervals are 95%: Wilson for shares, t over the same problems for changes.");

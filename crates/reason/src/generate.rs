@@ -156,7 +156,7 @@ mod tests {
         let prompt = model.renderer.tokenizer().encode("What is 2+3?").unwrap();
         let mut options = Options { n: 3, ..Options::greedy(40) };
         options.rules.temperature = 1.0;
-        let all = answers(&model, &[prompt.clone()], &options, &Cancel::new()).unwrap();
+        let all = answers(&model, std::slice::from_ref(&prompt), &options, &Cancel::new()).unwrap();
         assert_eq!(all.len(), 3);
         let free = &all[0].text;
         assert!(free.chars().count() > 6, "{free:?}");

@@ -1,6 +1,6 @@
 //! Buffers from a pool that outlives the step, so that a steady training loop asks the system for nothing.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -19,6 +19,13 @@ pub struct Buf {
 // SAFETY: a Buf owns its memory alone.
 unsafe impl Send for Buf {}
 unsafe impl Sync for Buf {}
+
+/// What a thread panics with when the system has no memory left; a program catches it to say what would need less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory {
+    /// The size of the buffer that was asked for.
+    pub bytes: usize,
+}
 
 #[derive(Default)]
 struct Pool {
@@ -68,7 +75,15 @@ impl Pool {
 impl Buf {
     /// A buffer whose contents are arbitrary (but initialised).
     pub fn scratch(len: usize) -> Self {
-        let cap = capacity(len);
+        Self::with_capacity(len, capacity(len))
+    }
+
+    /// [`Buf::scratch`] without room to spare: for what lives long (weights, gradients, moments).
+    pub fn exact(len: usize) -> Self {
+        Self::with_capacity(len, len.next_multiple_of(16).max(64))
+    }
+
+    fn with_capacity(len: usize, cap: usize) -> Self {
         let mut pool = POOL.lock().unwrap_or_else(|e| e.into_inner());
         let ptr = pool.take(cap).unwrap_or_else(|| {
             // Lengths that never come back (ragged batches) must not pile up.
@@ -78,7 +93,7 @@ impl Buf {
             }
             // SAFETY: cap is at least 64, so the layout is not empty.
             let raw = unsafe { alloc_zeroed(layout(cap)) }.cast::<f32>();
-            NonNull::new(raw).unwrap_or_else(|| handle_alloc_error(layout(cap)))
+            NonNull::new(raw).unwrap_or_else(|| std::panic::panic_any(OutOfMemory { bytes: cap * size_of::<f32>() }))
         });
         pool.used_elems += cap;
         pool.peak_elems = pool.peak_elems.max(pool.used_elems + pool.free_elems);
@@ -86,13 +101,13 @@ impl Buf {
     }
 
     pub fn zeros(len: usize) -> Self {
-        let mut buf = Self::scratch(len);
+        let mut buf = Self::exact(len);
         buf.fill(0.0);
         buf
     }
 
     pub fn copy(from: &[f32]) -> Self {
-        let mut buf = Self::scratch(from.len());
+        let mut buf = Self::exact(from.len());
         buf.copy_from_slice(from);
         buf
     }

@@ -142,14 +142,21 @@ pub unsafe fn sequential(
         }
         return;
     }
-    // The crate picks its own blocks of K by the size of the piece; cutting K here keeps one order for every size.
+    // The crate picks its own blocks of K by the size of the piece; cutting K here keeps one order for every size. Rows are
+    // cut because it packs a whole side at once, which for a vocabulary's gradient would be a hundred megabytes; pieces are
+    // of nearly equal size, since a single row would run another kernel.
     const KC: usize = 512;
-    for p in (0..k).step_by(KC) {
-        let kc = KC.min(k - p);
-        // SAFETY: a block of K lies within the sides.
-        unsafe {
-            let (a, b) = (a.add(p * acs), b.add(p * brs));
-            block(level, (m, n, kc), c, c_stride, accumulate || p > 0, a, (ars, acs), b, (brs, bcs), alpha);
+    const ROWS: usize = 4096;
+    let rows = m.div_ceil(m.div_ceil(ROWS));
+    for i in (0..m).step_by(rows) {
+        let mc = rows.min(m - i);
+        for p in (0..k).step_by(KC) {
+            let kc = KC.min(k - p);
+            // SAFETY: a block of rows and of K lies within the sides.
+            unsafe {
+                let (a, b, c) = (a.add(i * ars + p * acs), b.add(p * brs), c.add(i * c_stride));
+                block(level, (mc, n, kc), c, c_stride, accumulate || p > 0, a, (ars, acs), b, (brs, bcs), alpha);
+            }
         }
     }
 }

@@ -203,6 +203,7 @@ impl Grads {
         };
         Some(match found {
             Some(buf) => (buf, true),
+            None if matches!(node.kind, Kind::Leaf(_)) => (Buf::exact(node.len), false),
             None => (Buf::scratch(node.len), false),
         })
     }

@@ -9,12 +9,14 @@ use postgrad_tensor::ops::{self, CeOptions};
 
 use crate::sft::{cut, flat};
 
+/// Solves a set's problems: one verdict a problem.
+pub type Judge<'a> = &'a dyn Fn(&Decoder) -> Result<Vec<bool>>;
+
 /// A set to evaluate on.
 pub struct EvalSet<'a> {
     pub name: String,
     pub examples: Vec<Example>,
-    /// Solves the set's problems: one verdict a problem.
-    pub accuracy: Option<&'a dyn Fn(&Decoder) -> Result<Vec<bool>>>,
+    pub accuracy: Option<Judge<'a>>,
 }
 
 /// What an evaluation found.

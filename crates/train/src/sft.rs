@@ -25,6 +25,9 @@ use crate::run_dir::{Place, RunDir};
 use crate::settings::{Normalizer, Settings};
 use crate::source::ExampleSource;
 
+/// Changes gradients before clipping, or parameters after an update; gets the step.
+pub type Edit<'a> = &'a mut dyn FnMut(u64, &[Param]);
+
 /// Texts sampled along the way: prompt and completion.
 pub type Sampler<'a> = &'a dyn Fn(&Decoder) -> Result<Vec<(String, String)>>;
 
@@ -43,9 +46,9 @@ pub struct Sft<'a> {
     pub dir: Option<&'a RunDir>,
     pub sampler: Option<Sampler<'a>>,
     /// May change gradients before they are clipped.
-    pub edit_grads: Option<&'a mut dyn FnMut(u64, &[Param])>,
+    pub edit_grads: Option<Edit<'a>>,
     /// May change parameters after an update.
-    pub constrain: Option<&'a mut dyn FnMut(u64, &[Param])>,
+    pub constrain: Option<Edit<'a>>,
 }
 
 /// Why a run ended.
@@ -83,7 +86,7 @@ struct State {
     worse: u64,
     source: Value,
     /// Settings that decide the weights; a resumed run must have the same.
-    settings: Value,
+    settings: String,
     total: u64,
 }
 
@@ -208,20 +211,22 @@ impl Sft<'_> {
     }
 
     /// Settings whose change would make a resumed run another run.
-    fn fingerprint(&self) -> Value {
+    fn fingerprint(&self) -> String {
         let s = self.settings;
         json!({"seed": s.seed, "batch": s.batch, "micro_tokens": s.micro_tokens, "max_len": s.max_len, "lr": s.lr,
             "warmup": s.warmup, "decay": s.decay, "floor": s.floor, "weight_decay": s.weight_decay,
             "optimizer": s.optimizer, "clip": s.clip, "normalizer": s.normalizer})
+        .to_string()
     }
 
     fn restore(&mut self, saved: &Place, optimizer: &mut Optimizer) -> Result<State> {
         let state: State = saved.state()?;
         let now = self.fingerprint();
         if state.settings != now {
-            let differing = now.as_object().into_iter().flatten().find(|(k, v)| state.settings[k.as_str()] != **v);
-            let what = differing
-                .map_or_else(String::new, |(k, v)| format!(": {k} was {}, is {v}", state.settings[k.as_str()]));
+            // Compared as text: a float read back from JSON may differ in its last digit.
+            let [was, is] = [&state.settings, &now].map(|t| serde_json::from_str::<Value>(t).unwrap_or_default());
+            let differing = is.as_object().into_iter().flatten().find(|(k, v)| was[k.as_str()] != **v);
+            let what = differing.map_or_else(String::new, |(k, v)| format!(": {k} was {}, is {v}", was[k.as_str()]));
             return Err(Error::usage(format!("this folder holds a run with other settings{what}"))
                 .at(saved.path().display())
                 .help("give the same settings, or another folder"));
@@ -299,8 +304,11 @@ impl Sft<'_> {
     }
 
     fn not_finite(&self, optimizer: &Optimizer, step: u64, what: &str) -> Error {
-        let tensor =
-            optimizer.not_finite().unwrap_or_else(|| "the logits (all weights and gradients are finite)".into());
+        let bad = |values: &[f32]| values.iter().any(|x| !x.is_finite());
+        let mut weights = self.decoder.weights.iter();
+        let weight = weights.find(|(_, _, w)| bad(w.tensor().data())).map(|(_, name, _)| name.to_string());
+        let tensor = weight.or_else(|| optimizer.not_finite());
+        let tensor = tensor.unwrap_or_else(|| "the logits (all weights and gradients are finite)".into());
         let kept = self.dir.and_then(|d| d.latest().ok().flatten());
         let kept = match kept {
             Some(place) => format!("the last good checkpoint is {}", place.path().display()),

@@ -154,12 +154,12 @@ pub struct TuneArgs {
     /// Steps between evaluations (default: before the first and after the last alone)
     #[arg(long)]
     pub eval_every: Option<u64>,
-    /// When to write checkpoints: last, 200, every:200, log:8, at:10,100
-    #[arg(long, default_value = "last")]
-    pub checkpoints: String,
-    /// Checkpoints to keep, besides the best and the last (0: all)
-    #[arg(long, default_value_t = 0)]
-    pub keep: usize,
+    /// When to write checkpoints: last, 200, every:200, log:8, at:10,100 [default: ten times a run, two kept]
+    #[arg(long)]
+    pub checkpoints: Option<String>,
+    /// Checkpoints to keep, besides the best and the last; 0 is all [default: all, if --checkpoints is given]
+    #[arg(long)]
+    pub keep: Option<usize>,
     /// The metric of the best checkpoint: eval.loss or eval.accuracy
     #[arg(long)]
     pub best: Option<String>,
@@ -251,8 +251,10 @@ impl TuneArgs {
         };
         set(&mut s.optimizer, self.optimizer.map(optimizer));
         s.eval_every = self.eval_every;
-        s.checkpoints = Checkpoints::parse(&self.checkpoints)?;
-        s.keep = self.keep;
+        if let Some(text) = &self.checkpoints {
+            s.checkpoints = Checkpoints::parse(text)?;
+        }
+        s.keep = self.keep.unwrap_or(if self.checkpoints.is_some() { 0 } else { 2 });
         s.best = self.best.clone();
         s.patience = self.patience;
         s.checkpointing = self.checkpointing;

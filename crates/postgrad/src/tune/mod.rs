@@ -13,7 +13,7 @@ use postgrad_lab::Store;
 use postgrad_nn::checkpoint::Dtype;
 use postgrad_nn::optim::name_matches;
 use postgrad_reason::ModelFolder;
-use postgrad_train::Settings;
+use postgrad_train::{Checkpoints, Settings};
 use serde_json::json;
 
 use crate::frame::App;
@@ -33,7 +33,7 @@ pub fn run(args: Args, app: &App) -> Result<()> {
     }
     let own = OwnSettings::of(&model)?;
     let full = args.full || (own.as_ref().is_some_and(|o| o.full) && !args.lora);
-    let settings = args.settings(full, own.as_ref(), model.decoder.config.max_position_embeddings)?;
+    let mut settings = args.settings(full, own.as_ref(), model.decoder.config.max_position_embeddings)?;
     let trained = if full { Tuned::Full } else { Tuned::Lora };
     prepare(&mut model, args, full)?;
 
@@ -63,6 +63,9 @@ pub fn run(args: Args, app: &App) -> Result<()> {
         return Ok(());
     }
     say(&plan.to_text(own.is_some()));
+    if let (None, Some(steps)) = (&args.checkpoints, plan.steps()) {
+        settings.checkpoints = Checkpoints::Every(steps.div_ceil(10));
+    }
 
     let config = json!({"method": "sft", "model": args.model, "data": args.data, "eval_data": args.eval_data,
         "tuned": if full { "full" } else { "lora" }, "rank": args.rank, "alpha": args.lora_spec()?.alpha,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use postgrad_base::Result;
 use postgrad_lab::table::grouped;
 use postgrad_nn::decoder::{Pass, Walk};
-use postgrad_numerics::describe::percentiles;
+use postgrad_numerics::percentiles;
 use postgrad_reason::ModelFolder;
 use postgrad_tensor::ops::{self, CeOptions};
 use postgrad_tensor::{backward, par};
@@ -98,6 +98,10 @@ impl Plan {
             memory_mb: memory,
         });
         Ok(self)
+    }
+
+    pub fn steps(&self) -> Option<u64> {
+        self.steps
     }
 
     pub fn to_text(&self, own: bool) -> String {

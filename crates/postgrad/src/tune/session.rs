@@ -1,19 +1,20 @@
 //! A run from its folder's lock to its report: what `tune` and `quickstart` share.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use postgrad_base::cancel::Cancel;
-use postgrad_base::event::{Event, Sink};
+use postgrad_base::event::Event;
 use postgrad_base::progress::Mode;
 use postgrad_base::{Error, Kind, Result};
 use postgrad_lab::store::ActiveRun;
-use postgrad_lab::{NewRun, Report, Status, Store, run_report};
+use postgrad_lab::{Item, NewRun, Report, Status, Store, run_report};
 use postgrad_nn::Decoder;
 use postgrad_nn::checkpoint::Dtype;
 use postgrad_numerics::wilson;
 use postgrad_reason::ModelFolder;
 use postgrad_tensor::{par, simd};
-use postgrad_train::evaluate::EvalSet;
+use postgrad_train::evaluate::{EvalSet, Judge};
 use postgrad_train::run_dir::{RunDir, places};
 use postgrad_train::{ExampleSource, Outcome, Settings, Sft};
 use serde_json::{Value, json};
@@ -97,7 +98,7 @@ impl Session<'_> {
     ) -> Result<Done> {
         let active = self.begin(store, model)?;
         let (id, folder) = (active.run.id.clone(), active.run.folder.clone());
-        let trained = self.train(&active, model, source, evals);
+        let trained = self.train(store, &active, model, source, evals);
         let outcome = match trained {
             Ok(outcome) => outcome,
             Err(e) => {
@@ -145,6 +146,7 @@ impl Session<'_> {
 
     fn train(
         &self,
+        store: &Store,
         active: &ActiveRun,
         model: &ModelFolder,
         source: &mut dyn ExampleSource,
@@ -165,11 +167,11 @@ impl Session<'_> {
             .map(|(e, judge)| EvalSet {
                 name: "eval".into(),
                 examples: e.examples.clone(),
-                accuracy: (e.answers() > 0).then_some(judge as &dyn Fn(&Decoder) -> Result<Vec<bool>>),
+                accuracy: (e.answers() > 0).then_some(judge as Judge),
             })
             .collect();
         let sampler = |d: &Decoder| evals.first().map_or(Ok(vec![]), |e| e.samples(model, d, 4, &self.cancel));
-        Sft {
+        let outcome = Sft {
             decoder: &model.decoder,
             settings: self.settings,
             groups: None,
@@ -183,7 +185,26 @@ impl Session<'_> {
             edit_grads: None,
             constrain: None,
         }
-        .run()
+        .run()?;
+        drop(sink);
+        self.put_items(store, &active.run.id, &verdicts.into_inner())?;
+        Ok(outcome)
+    }
+
+    /// Keeps each question's verdict under the step it was judged at, so that changes can be paired. The verdicts of this
+    /// process are those of the last evaluations.
+    fn put_items(&self, store: &Store, id: &str, verdicts: &[Vec<bool>]) -> Result<()> {
+        let evals = store.events(id, Some("eval"))?;
+        for (event, marks) in evals.iter().rev().zip(verdicts.iter().rev()) {
+            let item = |(i, right): (usize, &bool)| Item {
+                item: i.to_string(),
+                cluster: None,
+                metrics: [("accuracy".to_string(), json!(f64::from(*right)))].into_iter().collect(),
+            };
+            let items: Vec<Item> = marks.iter().enumerate().map(item).collect();
+            store.put_items(id, "eval", event.step, &items)?;
+        }
+        Ok(())
     }
 
     /// Writes what was made: an adapter (and the merged model, if asked), or the model.
