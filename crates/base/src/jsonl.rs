@@ -10,9 +10,9 @@ use crate::{Context, Error, Result};
 
 /// Rows of a JSON-lines file with their line numbers (from 1). Blank lines are skipped.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<impl Iterator<Item = Result<(u64, T)>>> {
-    let file = std::fs::File::open(path).context(|| format!("cannot read {}", path.display())).map_err(|e| {
-        if path.exists() { e } else { Error::usage(format!("there is no file {}", path.display())) }
-    })?;
+    let file = std::fs::File::open(path)
+        .context(|| format!("cannot read {}", path.display()))
+        .map_err(|e| if path.exists() { e } else { Error::usage(format!("there is no file {}", path.display())) })?;
     let path = path.to_path_buf();
     let mut line_no = 0;
     let mut reader = std::io::BufReader::new(file);

@@ -57,7 +57,8 @@ impl Progress {
             }
             Mode::Quiet => {}
             Mode::Plain | Mode::Json => {
-                let due = self.last.is_none_or(|t| t.elapsed() >= PLAIN_EVERY) || (self.total > 0 && done >= self.total);
+                let due =
+                    self.last.is_none_or(|t| t.elapsed() >= PLAIN_EVERY) || (self.total > 0 && done >= self.total);
                 if due {
                     self.last = Some(Instant::now());
                     self.line(message);
