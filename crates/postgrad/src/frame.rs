@@ -225,6 +225,11 @@ impl Out {
         self.0.write_all(text.as_bytes()).or_else(lost_reader)
     }
 
+    /// What was written so far, on the screen now.
+    pub fn flush(&mut self) -> Result<()> {
+        self.0.flush().or_else(lost_reader)
+    }
+
     /// One JSON line.
     pub fn row(&mut self, row: &impl Serialize) -> Result<()> {
         let text = serde_json::to_string(row).map_err(|e| Error::work("cannot write a JSON row").because(e))?;

@@ -1,7 +1,6 @@
 //! `quickstart`: the whole story in a minute and a half. A small model gets a problem wrong, is tuned on the task, and is
 //! measured again: on the task, on what it could do before, and beside a control tuned on shuffled answers.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,7 +20,7 @@ use postgrad_train::Settings;
 use postgrad_train::source::InMemory;
 use serde_json::json;
 
-use crate::frame::App;
+use crate::frame::{App, say};
 use crate::machine::peak_memory;
 use crate::model::{OwnSettings, resolve_model};
 use crate::runs::root;
@@ -48,7 +47,7 @@ const OLD: [(&str, &str, usize); 4] =
     [("facts", "", 60), ("json", "", 100), ("add", "digits=2", 100), ("sort", "items=3", 100)];
 const ASKED: usize = 200;
 const TRAIN: usize = 6000;
-const UPDATES: u64 = 120;
+const UPDATES: u64 = 160;
 const BATCH: usize = 32;
 const MAX_ANSWER: usize = 96;
 
@@ -64,7 +63,6 @@ pub fn run(args: Args, app: &App) -> Result<()> {
     let (args, cancel) = (&args, &app.cancel);
     let progress = if app.json { Mode::Json } else { Mode::Auto };
     let started = Instant::now();
-    let mut out = std::io::stdout();
     let own_model = args.model != "seed-1m";
     let base = resolve_model(&args.model, None)?;
     let stream = Stream::new(args.seed, &["eval", "quickstart"]);
@@ -75,15 +73,14 @@ pub fn run(args: Args, app: &App) -> Result<()> {
     let few = ProblemSet { problems: target.problems[..8].to_vec(), ..target.clone() };
     let first = few.solve(&base, &options, cancel)?;
     let shown = first.iter().find(|s| !s.verdict.correct).unwrap_or(&first[0]);
-    println!("Problem   {}", shown.problem.prompt);
-    println!("{}   {}", if shown.verdict.correct { "Right  " } else { "Wrong  " }, one_line(&shown.answer.text));
-    println!(
+    say!("Problem   {}", shown.problem.prompt);
+    say!("{}   {}", if shown.verdict.correct { "Right  " } else { "Wrong  " }, one_line(&shown.answer.text));
+    say!(
         "          (answer: {}; {} after {:.1} s)\n",
         shown.problem.answer,
         args.model,
         started.elapsed().as_secs_f64()
     );
-    let _ = out.flush();
 
     let mut sets = vec![(format!("{} ({})", TARGET.0, TARGET.1), target.clone())];
     for (task, difficulty, n) in OLD {
@@ -93,7 +90,7 @@ pub fn run(args: Args, app: &App) -> Result<()> {
     let ask =
         |model: &ModelFolder| sets.iter().map(|(_, s)| s.solve(model, &options, cancel)).collect::<Result<Vec<_>>>();
     let before = ask(&base)?;
-    println!("Before: {}", line(&sets, &before));
+    say!("Before: {}", line(&sets, &before));
 
     let train = ProblemSet::draw(TARGET.0, TARGET.1, "", Split::Train, TRAIN, &stream.child("train"))?.records()?;
     let mut shuffled = train.clone();
@@ -102,11 +99,11 @@ pub fn run(args: Args, app: &App) -> Result<()> {
     shuffled.iter_mut().zip(answers).for_each(|(r, a)| r.1 = a);
 
     let store = Store::open(&root(None))?;
-    println!("\nTuning on {} problems (none of them asked here):", train.len());
+    say!("\nTuning on {} problems (none of them asked here):", train.len());
     let (tuned, done) = tune(args, &base, &train, "on the task", &store, cancel, progress)?;
     let after = ask(&tuned)?;
-    println!("After:  {}", line(&sets, &after));
-    println!("\nControl: the same tune on the same problems with their answers shuffled:");
+    say!("After:  {}", line(&sets, &after));
+    say!("\nControl: the same tune on the same problems with their answers shuffled:");
     let (control, _) = tune(args, &base, &shuffled, "control: shuffled answers", &store, cancel, progress)?;
     let controlled = ask(&control)?;
 
@@ -117,12 +114,12 @@ pub fn run(args: Args, app: &App) -> Result<()> {
         .map(|(((label, _), before), (tuned, control))| Row { label: label.clone(), before, tuned, control })
         .collect();
     let table = table(&rows)?;
-    println!("\n{}", table.to_text(Some(110)));
+    say!("\n{}", table.to_text(Some(110)));
     let report = done.made.parent().unwrap_or(&done.made).join("report.html");
     page(args, &done, &rows, table).save(&report)?;
-    println!("report  {}", report.display());
-    next(args, &done, own_model);
-    println!("\n{:.0} s in all", started.elapsed().as_secs_f64());
+    say!("report  {}", report.display());
+    next(args, &done, own_model)?;
+    say!("\n{:.0} s in all", started.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -201,7 +198,9 @@ fn table(rows: &[Row]) -> Result<Table> {
         } else {
             Tone::Plain
         };
-        Cell::text(format!("{:+.0} [{:+.0}, {:+.0}]", 100.0 * e.value, 100.0 * e.low, 100.0 * e.high)).tone(tone)
+        // A t interval of a share near its end may reach beyond what a share can be.
+        let [low, high] = [e.low, e.high].map(|x| 100.0 * x.clamp(-1.0, 1.0));
+        Cell::text(format!("{:+.0} [{low:+.0}, {high:+.0}]", 100.0 * e.value)).tone(tone)
     };
     for row in rows {
         let change = |after: &[Solved]| -> Result<Estimate> { paired_t(&marks(&row.before), &marks(after), 0.95) };
@@ -276,36 +275,32 @@ fn page(args: &Args, done: &Done, rows: &[Row], table: Table) -> Report {
 }
 
 /// The next commands, with what they will take here.
-fn next(args: &Args, done: &Done, own_model: bool) {
+fn next(args: &Args, done: &Done, own_model: bool) -> Result<()> {
     let rate = done.outcome.tokens_per_s;
-    println!("\nNext:");
+    say!("\nNext:");
     if own_model {
         let model = &args.model;
-        println!(
+        say!(
             "  postgrad tune --model {model} --data YOUR_FILE.jsonl --dry-run     what it will take, then without --dry-run"
         );
     } else {
-        println!("  postgrad tune --model YOUR_MODEL_FOLDER --data YOUR_FILE.jsonl --dry-run");
-        println!(
-            "      a Hugging Face folder (llama, mistral, qwen2, qwen3) and JSONL of prompt/completion or messages;"
-        );
+        say!("  postgrad tune --model YOUR_MODEL_FOLDER --data YOUR_FILE.jsonl --dry-run");
+        say!("      a Hugging Face folder (llama, mistral, qwen2, qwen3) and JSONL of prompt/completion or messages;");
         // Work of a step grows with parameters: measured here on the seed's, scaled to 135M with a LoRA.
         let scaled = rate * 0.92 / 135.0;
-        println!(
+        say!(
             "      about {:.0} tokens/s on this machine at 135M parameters: {} for 1,000 examples of 300 tokens",
             scaled,
             time(300_000.0 / scaled.max(1e-9))
         );
     }
-    println!(
-        "  postgrad tune --model seed-3m --data gsm8k          about {} here",
-        time(2.2e6 / (rate * 0.32).max(1e-9))
-    );
-    println!("  postgrad chat --model {}                     talk to what you just made", done.id);
-    println!(
+    say!("  postgrad tune --model seed-3m --data gsm8k          about {} here", time(2.2e6 / (rate * 0.32).max(1e-9)));
+    say!("  postgrad chat --model {}                     talk to what you just made", done.id);
+    say!(
         "  postgrad runs list                              all runs; this process used {:.0} MB at most",
         peak_memory() as f64 / 1e6
     );
+    Ok(())
 }
 
 fn one_line(text: &str) -> String {

@@ -16,7 +16,7 @@ use postgrad_reason::ModelFolder;
 use postgrad_train::{Checkpoints, Settings};
 use serde_json::json;
 
-use crate::frame::App;
+use crate::frame::{App, say};
 use crate::model::{OwnSettings, resolve_model};
 use crate::runs::root;
 pub use crate::tune::args::TuneArgs as Args;
@@ -42,27 +42,27 @@ pub fn run(args: Args, app: &App) -> Result<()> {
     let mut warnings = model.warnings.clone();
     warnings.extend(report.warnings());
 
-    let say = |text: &str| {
+    let tell = |text: &str| {
         if !app.json {
             eprintln!("{text}")
         }
     };
     for (file, kind) in &report.kinds {
-        say(&format!("{file}: {}", kind.name()));
+        tell(&format!("{file}: {}", kind.name()));
     }
-    say(model.renderer.says());
-    warnings.iter().for_each(|w| say(&format!("warning: {w}")));
+    tell(model.renderer.says());
+    warnings.iter().for_each(|w| tell(&format!("warning: {w}")));
     let plan = plan::Plan::new(&model, &settings, &source, trained);
     if args.dry_run {
         let plan = plan.measured(&model, &mut source)?;
         if progress == Mode::Json {
-            println!("{}", plan.to_json())
+            say!("{}", plan.to_json())
         } else {
-            println!("{}", plan.to_text(own.is_some()))
+            say!("{}", plan.to_text(own.is_some()))
         }
         return Ok(());
     }
-    say(&plan.to_text(own.is_some()));
+    tell(&plan.to_text(own.is_some()));
     if let (None, Some(steps)) = (&args.checkpoints, plan.steps()) {
         settings.checkpoints = Checkpoints::Every(steps.div_ceil(10));
     }
@@ -91,13 +91,13 @@ pub fn run(args: Args, app: &App) -> Result<()> {
         dtype,
     };
     let done = session.run(&store, &mut model, &mut source, &mut evals)?;
-    say(&format!("{} steps, {:.0} tokens/s, {}", done.outcome.steps, done.outcome.tokens_per_s, done.summary()));
+    tell(&format!("{} steps, {:.0} tokens/s, {}", done.outcome.steps, done.outcome.tokens_per_s, done.summary()));
     if progress == Mode::Json {
-        println!("{}", done.to_json());
+        say!("{}", done.to_json());
     } else {
-        println!("model   {}", done.made.display());
-        println!("report  {}", done.report.display());
-        println!("next    postgrad chat --model {}", done.id);
+        say!("model   {}", done.made.display());
+        say!("report  {}", done.report.display());
+        say!("next    postgrad chat --model {}", done.id);
     }
     Ok(())
 }
@@ -124,7 +124,8 @@ fn data(args: &TuneArgs, model: &ModelFolder, settings: &Settings) -> Result<(Da
     let renderer = std::sync::Arc::new(model.renderer.clone());
     let spec = args.data_spec(&args.data, settings.max_len)?;
     let mut source = DataSource::open(spec, renderer.clone())?;
-    if args.steps.is_none() || !args.eval_data.is_empty() || args.hold_out.is_none() {
+    // With a number of steps, data larger than time allows is not read through before training begins.
+    if args.steps.is_none() || args.hold_out.is_some_and(|n| n > 0) {
         source.measure()?;
     }
     let built_in = args.data.len() == 1 && args.data[0] == "gsm8k";

@@ -160,7 +160,17 @@ impl Session<'_> {
             }
         }
         let evals: &[EvalData] = evals;
-        let judges: Vec<_> = evals.iter().map(|e| move |d: &Decoder| e.judge(model, d, &self.cancel)).collect();
+        let verdicts: RefCell<Vec<Vec<bool>>> = RefCell::new(Vec::new());
+        let judges: Vec<_> = evals
+            .iter()
+            .map(|e| {
+                |d: &Decoder| {
+                    let marks = e.judge(model, d, &self.cancel)?;
+                    verdicts.borrow_mut().push(marks.clone());
+                    Ok(marks)
+                }
+            })
+            .collect();
         let sets = evals
             .iter()
             .zip(&judges)
