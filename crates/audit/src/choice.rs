@@ -134,12 +134,13 @@ fn best(scored: &[Scored], by: fn(&Scored) -> f64) -> Option<usize> {
 pub fn summary(rows: &[ChoiceRow]) -> Summary {
     let mut summary = Summary::default();
     let scored: Vec<&ChoiceRow> = rows.iter().filter(|r| !r.choices.is_empty()).collect();
-    let readings: [(&str, fn(&ChoiceRow) -> Option<usize>); 3] =
-        [("accuracy_raw", |r| r.raw), ("accuracy_per_token", |r| r.per_token), ("accuracy_per_byte", |r| r.per_byte)];
-    for (name, pick) in readings {
+    let mut share = |name: &str, pick: &dyn Fn(&ChoiceRow) -> Option<usize>| {
         let right = scored.iter().filter(|r| pick(r) == Some(r.right)).count();
         summary.share(name, wilson(right, scored.len(), LEVEL));
-    }
+    };
+    share("accuracy_raw", &|r| r.raw);
+    share("accuracy_per_token", &|r| r.per_token);
+    share("accuracy_per_byte", &|r| r.per_byte);
     summary.count("items", rows.len());
     summary.count("choices", scored.iter().map(|r| r.choices.len()).sum());
     summary.count("prompt_too_long", rows.len() - scored.len());

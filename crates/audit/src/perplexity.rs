@@ -162,7 +162,7 @@ mod tests {
         let cut = windows(&example, context);
         let want: f64 = cut.iter().flat_map(|w| log_probs(&model, &w.tokens)).sum();
         assert!((row.nll + want).abs() < 1e-3 * row.nll, "{} {want}", row.nll);
-        let bits = summary(&[row.clone()]).unwrap().metric("bits_per_byte").unwrap().value;
+        let bits = summary(std::slice::from_ref(&row)).unwrap().metric("bits_per_byte").unwrap().value;
         assert!((bits - row.nll / std::f64::consts::LN_2 / row.bytes as f64).abs() < 1e-9);
     }
 

@@ -66,6 +66,8 @@ impl App {
 /// The enum of commands and its dispatch, from one line each: `Name(module)`.
 macro_rules! commands {
     ($($name:ident($module:ident),)*) => {
+        // Made once a process: its size does not matter.
+        #[allow(clippy::large_enum_variant)]
         #[derive(clap::Subcommand)]
         pub enum Command {
             $($name($module::Args),)*

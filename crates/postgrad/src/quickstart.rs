@@ -115,8 +115,20 @@ pub fn run(args: Args, app: &App) -> Result<()> {
         .collect();
     let table = table(&rows)?;
     say!("\n{}", table.to_text(Some(110)));
+    for (before, after) in telling(&rows[0]) {
+        say!(
+            "Problem {}\n  before  {}\n  after   {}",
+            before.problem.prompt,
+            one_line(&before.answer.text),
+            one_line(&after.answer.text)
+        );
+    }
+    say!("");
     let report = done.made.parent().unwrap_or(&done.made).join("report.html");
-    page(args, &done, &rows, table).save(&report)?;
+    let mut page = page(args, &done, &rows, table);
+    let of_run = postgrad_lab::run_report(&store, &done.id)?.sections.into_iter();
+    page.sections.extend(of_run.filter(|s| s.title == "Training" || s.title == "Settings"));
+    page.save(&report)?;
     say!("report  {}", report.display());
     next(args, &done, own_model)?;
     say!("\n{:.0} s in all", started.elapsed().as_secs_f64());
@@ -215,7 +227,7 @@ fn table(rows: &[Row]) -> Result<Table> {
         ]);
     }
     table.note("Intervals are 95%: Wilson for shares, t over the same problems for changes.");
-    table.note("The control was tuned as long on shuffled answers: what it gains is not from the task's logic.");
+    table.note("The control was tuned as long on the same problems with each other's answers: what it gained would not be from their logic.");
     Ok(table)
 }
 
@@ -242,13 +254,7 @@ fn page(args: &Args, done: &Done, rows: &[Row], table: Table) -> Report {
         ));
     }
     page.sections.push(Section::new("Before and after", vec![Part::Table(table)]));
-    let examples = target
-        .before
-        .iter()
-        .zip(&target.tuned)
-        .filter(|(b, t)| !b.verdict.correct && t.verdict.correct)
-        .chain(target.before.iter().zip(&target.tuned).filter(|(_, t)| !t.verdict.correct))
-        .take(3)
+    let examples = telling(target)
         .map(|(b, t)| {
             let shown = |label: &str, s: &Solved| Shown {
                 label: label.into(),
@@ -272,6 +278,13 @@ fn page(args: &Args, done: &Done, rows: &[Row], table: Table) -> Report {
     page.sections.push(Section::new("Next", vec![Part::Code(commands)]));
     page.footer = format!("postgrad {}", env!("CARGO_PKG_VERSION"));
     page
+}
+
+/// Three problems with what was answered before and after, those it learned first.
+fn telling(target: &Row) -> impl Iterator<Item = (&Solved, &Solved)> {
+    let pairs = || target.before.iter().zip(&target.tuned);
+    let learned = pairs().filter(|(b, t)| !b.verdict.correct && t.verdict.correct);
+    learned.chain(pairs().filter(|(_, t)| !t.verdict.correct)).take(3)
 }
 
 /// The next commands, with what they will take here.

@@ -18,5 +18,6 @@ pub mod task;
 
 pub use registry::{task, tasks};
 pub use task::{
-    Difficulty, Knob, Problem, Reason, Rendering, Split, StepVerdict, Task, Trace, Verdict, draw, final_text, stable_hash,
+    Difficulty, Knob, Problem, Reason, Rendering, Split, StepVerdict, Task, Trace, Verdict, draw, final_text,
+    stable_hash,
 };
