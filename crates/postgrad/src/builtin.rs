@@ -11,7 +11,7 @@ use postgrad_base::{Context, Error, Result, fs};
 use postgrad_tasks::task::nearest;
 use postgrad_tasks::{Problem, Split, gsm8k, stable_hash, tasks};
 
-use crate::task_rows::{Draw, Layout, record};
+use crate::task_rows::{Draw, Layout, Side, record};
 
 const GSM8K_TRAIN: &[u8] = include_bytes!("../../../assets/gsm8k/train.jsonl.gz");
 const GSM8K_TEST: &[u8] = include_bytes!("../../../assets/gsm8k/test.jsonl.gz");
@@ -95,10 +95,20 @@ pub fn gsm8k_problems(split: Split) -> Result<Vec<Problem>> {
     gsm8k::parse(&text, split)
 }
 
-/// `chain?steps=2,3&n=2000&split=train&seed=0&rendering=cot`: the records of a task as a file named by its content.
-fn generate(spec: &str) -> Result<PathBuf> {
+/// The task that a data source names, if it names one: `task:chain?n=5` or, where no file has that name, `chain?n=5`.
+pub fn task_of(spec: &str) -> Option<&str> {
+    if let Some(body) = spec.strip_prefix("task:") {
+        return Some(body);
+    }
+    let name = spec.split('?').next().unwrap_or(spec);
+    (!Path::new(spec).exists() && tasks().iter().any(|t| t.name() == name)).then_some(spec)
+}
+
+/// `chain?steps=2,3&n=2000&split=train&seed=0&rendering=cot`, from `split` unless it says which.
+pub fn task_draw(spec: &str, split: Side) -> Result<Draw> {
     let (name, query) = spec.split_once('?').unwrap_or((spec, ""));
     let mut draw = Draw::of(name);
+    draw.split = split;
     // GSM8K is a set with an end; the others have none.
     draw.n = if name == "gsm8k" { usize::MAX } else { 1000 };
     let mut knobs = vec![];
@@ -122,6 +132,13 @@ fn generate(spec: &str) -> Result<PathBuf> {
         }
     }
     draw.difficulty = knobs.join(",");
+    Ok(draw)
+}
+
+/// The records of a task as a file named by its content.
+fn generate(spec: &str) -> Result<PathBuf> {
+    let draw = task_draw(spec, Side::Train)?;
+    let name = &draw.task;
     let mut text = String::new();
     for (problem, trace, rendering) in draw.problems().map_err(|e| e.at(format!("task:{spec}")))? {
         text += &record(&problem, &trace, &rendering, Layout::Completion).to_string();

@@ -4,15 +4,19 @@
 
 mod bench;
 mod builtin;
+mod chat;
 mod check;
 mod completions;
 mod data;
 mod doctor;
+mod eval;
 mod frame;
+mod generate;
 mod machine;
 mod model;
 mod quickstart;
 mod runs;
+mod sampling;
 mod task;
 mod task_rows;
 mod tune;
@@ -27,6 +31,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 frame::commands! {
     Quickstart(quickstart),
     Tune(tune),
+    Eval(eval),
+    Generate(generate),
+    Chat(chat),
     Task(task),
     Data(data),
     Check(check),

@@ -2,9 +2,12 @@
 
 mod benches;
 mod checks;
+mod eval;
+mod generate;
 mod records;
 mod store;
 mod surface;
+mod tune;
 mod verifying;
 
 use std::path::{Path, PathBuf};
