@@ -41,7 +41,7 @@ macro_rules! seed {
     };
 }
 
-pub const SEEDS: &[Seed] = &[seed!("seed-1m@1", "seed-1m")];
+pub const SEEDS: &[Seed] = &[seed!("seed-1m@1", "seed-1m"), seed!("seed-3m@1", "seed-3m")];
 
 /// The settings a model folder states for tuning it (`tune.json`).
 #[derive(Clone, Debug, Deserialize)]
