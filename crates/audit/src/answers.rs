@@ -228,7 +228,11 @@ pub fn summary(rows: &[Row], judge: Judge, seed: u64) -> Result<Summary> {
         }
         let over = |k: usize| {
             let stream = Stream::new(seed, &["eval", "pass", suffix]);
-            pass_at_k_over(&each, k, LEVEL, REPLICATES, &mut stream.nth(k as u64))
+            let estimate = pass_at_k_over(&each, k, LEVEL, REPLICATES, &mut stream.nth(k as u64))?;
+            // Where every problem is solved surely or never, it is a proportion, and resampling knows nothing of its ends.
+            let sure = each.iter().all(|(n, c)| *c == 0 || n - c < k);
+            let solved = each.iter().filter(|(_, c)| *c > 0).count();
+            Ok::<_, Error>(if sure { wilson(solved, each.len(), LEVEL) } else { estimate })
         };
         summary.share(format!("accuracy{suffix}"), over(1)?);
         let mut k = 2;
@@ -278,13 +282,19 @@ fn share(k: usize, n: usize) -> f64 {
     if n == 0 { 0.0 } else { k as f64 / n as f64 }
 }
 
-/// The vote is over answers as they are understood: 0.5 and 1/2 vote together. Truncated answers do not vote.
+/// A found answer; equal are answers that are understood as the same: 0.5 and 1/2 vote together.
+struct Vote<'a>(&'a str);
+
+impl PartialEq for Vote<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0 || answers::equal(self.0, other.0).equal
+    }
+}
+
+/// Whether the answer given most often is right. Truncated answers do not vote.
 fn majority_is_right(row: &Row) -> bool {
-    let vote = |r: &Response| {
-        let parsed = r.parsed.as_ref().filter(|_| !r.truncated)?;
-        Some(if parsed.len() <= 4096 { answers::parse(parsed).to_string() } else { parsed.clone() })
-    };
-    let votes: Vec<Option<String>> = row.responses.iter().map(vote).collect();
+    let votes: Vec<Option<Vote>> =
+        row.responses.iter().map(|r| r.parsed.as_deref().filter(|_| !r.truncated).map(Vote)).collect();
     let Some(won) = majority(&votes) else { return false };
     votes.iter().zip(&row.responses).find(|(v, _)| v.as_ref() == Some(won)).is_some_and(|(_, r)| r.right(true))
 }
@@ -376,7 +386,10 @@ mod tests {
             (j.strict, j.flexible, j.marked)
         };
         assert_eq!(said("\\boxed{1200}"), (true, true, true));
-        assert_eq!(said("They have 3 and 5, which would make about 1200 of them all in all"), (false, true, false));
+        assert_eq!(
+            said(&format!("{}In the end there are 1200 of them.", "They count on. ".repeat(30))),
+            (false, true, false)
+        );
         assert_eq!(said("#### 7"), (false, false, true));
     }
 
