@@ -410,6 +410,8 @@ pub fn train_bpe<S: AsRef<str> + Send>(
     }
     config.insert("additional_special_tokens".into(), json!(special_tokens));
     config.insert("clean_up_tokenization_spaces".into(), json!(false));
+    // transformers 4 would add token types, which a decoder refuses.
+    config.insert("model_input_names".into(), json!(["input_ids", "attention_mask"]));
     if let Some(length) = roles.max_length {
         config.insert("model_max_length".into(), json!(length));
     }
