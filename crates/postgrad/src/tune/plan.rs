@@ -149,8 +149,14 @@ impl Plan {
         }
         let mut text = rows.iter().map(|(n, v)| format!("{n:8} {v}")).collect::<Vec<_>>().join("\n");
         let sources = Settings::sources(self.tuned == Tuned::Lora);
-        let of = if own { "defaults (learning rate and batch from the model's own tune.json): " } else { "defaults: " };
-        let list: Vec<String> = sources.iter().map(|(n, v, from)| format!("{n} {v} ({from})")).collect();
+        let of = if own {
+            "learning rate and batch are the model's own (tune.json); other defaults: "
+        } else {
+            "defaults: "
+        };
+        let stated = |name: &str| own && (name == "learning rate" || name == "sequences per update");
+        let list: Vec<String> =
+            sources.iter().filter(|(n, ..)| !stated(n)).map(|(n, v, from)| format!("{n} {v} ({from})")).collect();
         text.push_str(&format!("\n{of}{}", list.join("; ")));
         text
     }
