@@ -306,8 +306,11 @@ fn next(args: &Args, done: &Done, own_model: bool) -> Result<()> {
             scaled,
             time(300_000.0 / scaled.max(1e-9))
         );
+        say!(
+            "  postgrad tune --model seed-3m --data gsm8k          about {} here",
+            time(2.2e6 / (rate * 0.32).max(1e-9))
+        );
     }
-    say!("  postgrad tune --model seed-3m --data gsm8k          about {} here", time(2.2e6 / (rate * 0.32).max(1e-9)));
     say!("  postgrad chat --model {}                     talk to what you just made", done.id);
     say!(
         "  postgrad runs list                              all runs; this process used {:.0} MB at most",

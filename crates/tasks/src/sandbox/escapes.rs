@@ -104,7 +104,10 @@ const ATTEMPTS: &[Attempt] = &[
         })
     },
     // memory
-    refused("memory bomb", |_| at_most(MEMORY >> 23, count_until_refused(64, || touch(8 << 20, libc::MAP_PRIVATE)))),
+    // The address space ends it, or the watch over all processes is there first.
+    ends("memory bomb", &[HELD, Ended::Memory], |_| {
+        at_most(MEMORY >> 23, count_until_refused(64, || touch(8 << 20, libc::MAP_PRIVATE)))
+    }),
     ends("memory bomb by many", &[HELD, Ended::Memory], |_| {
         let started = count_until_refused(4, || {
             fork_then(|| {
@@ -116,7 +119,7 @@ const ATTEMPTS: &[Attempt] = &[
         std::thread::sleep(Duration::from_millis(if started > 1 { 1400 } else { 0 }));
         at_most(1, started)
     }),
-    refused("shared memory bomb", |_| {
+    ends("shared memory bomb", &[HELD, Ended::Memory], |_| {
         at_most(MEMORY >> 23, count_until_refused(64, || touch(8 << 20, libc::MAP_SHARED)))
     }),
     shown("System V shared memory", |_| {
