@@ -44,10 +44,13 @@ impl Metrics {
     pub fn event(&self, set: &str, step: u64) -> Event {
         let mut event = Event::new("eval", step).with("set", set);
         if let Some((loss, se)) = self.loss {
-            event = event.with("loss", loss).with("loss_se", se).with("tokens", self.tokens);
+            event = event.with("loss", loss);
+            if se.is_finite() {
+                event = event.with("loss_low", loss - 1.96 * se).with("loss_high", loss + 1.96 * se);
+            }
         }
-        if let Some((k, n)) = self.correct {
-            event = event.with("accuracy", k as f64 / n.max(1) as f64).with("correct", k).with("n", n);
+        if let (Some(accuracy), Some((_, n))) = (self.accuracy(), self.correct) {
+            event = event.with("accuracy", accuracy).with("n", n);
         }
         event
     }

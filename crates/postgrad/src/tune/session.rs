@@ -67,8 +67,8 @@ impl Done {
             parts.push(format!("loss {a:.4} -> {b:.4}"));
         }
         let share = |e: &Event| {
-            let (k, n) = (number(e, "correct")? as usize, number(e, "n")? as usize);
-            let w = wilson(k, n, 0.95);
+            let (accuracy, n) = (number(e, "accuracy")?, number(e, "n")?);
+            let w = wilson((accuracy * n).round() as usize, n as usize, 0.95);
             Some(format!("{:.1}% [{:.1}, {:.1}] of {n}", 100.0 * w.value, 100.0 * w.low, 100.0 * w.high))
         };
         if let (Some(a), Some(b)) = (share(first), share(last)) {
