@@ -22,7 +22,7 @@ impl Event {
         Self { kind: kind.into(), step, fields: Default::default() }
     }
 
-    /// Adds a field. A float that is not finite is kept as text, since JSON has none.
+    /// Adds a field. A float that is not finite becomes null, since JSON has none.
     pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
         let value = serde_json::to_value(value).unwrap_or(Value::Null);
         self.fields.insert(name.into(), value);

@@ -461,8 +461,15 @@ impl Plan {
             AttnSpec { heads, kv_heads, head_dim: d, scale, window: c.sliding_window[layer], softcap: c.attn_softcap };
         match walk {
             Walk::Cached(rows) => rows.attend(slot, &qkv, &spec),
-            Walk::Tape(pass) if pass.materialised(slot) => materialised(slot, &qkv, &spec, pass),
-            Walk::Tape(pass) => ops::attention(&qkv, &spec, &pass.runs),
+            Walk::Tape(pass) => {
+                // Attention dropout is for training alone, and needs the pattern.
+                let p = c.attention_dropout as f32;
+                let dropout = pass.dropout.filter(|_| p > 0.0).map(|key| (p, key));
+                if dropout.is_none() && !pass.materialised(slot) {
+                    return ops::attention(&qkv, &spec, &pass.runs);
+                }
+                materialised(slot, &qkv, &spec, pass, dropout)
+            }
         }
     }
 }
@@ -502,7 +509,7 @@ fn project(
 }
 
 /// Attention that forms the pattern, sequence by sequence: for custom and bidirectional masks, past keys, pattern hooks.
-fn materialised(slot: usize, qkv: &Tensor, spec: &AttnSpec, pass: &Pass) -> Tensor {
+fn materialised(slot: usize, qkv: &Tensor, spec: &AttnSpec, pass: &Pass, dropout: Option<(f32, u64)>) -> Tensor {
     let (h, kv, d) = (spec.heads, spec.kv_heads, spec.head_dim);
     let rows = qkv.shape().rows();
     let mut parts: Vec<Tensor> = Vec::new();
@@ -534,7 +541,10 @@ fn materialised(slot: usize, qkv: &Tensor, spec: &AttnSpec, pass: &Pass) -> Tens
             Mask::Custom(f) => PatternMask::Custom(f(slot, run)),
         };
         let pattern = ops::masked_softmax(scores, &mask);
-        let pattern = pass.hooks.run(At { slot, point: Point::Pattern, run }, pattern);
+        let mut pattern = pass.hooks.run(At { slot, point: Point::Pattern, run }, pattern);
+        if let Some((p, key)) = dropout {
+            pattern = ops::dropout(pattern, p, mix(key, slot, usize::from(u16::MAX), run));
+        }
         parts.push(ops::attention_apply(&pattern, &v).reshape(&[len, h * d]));
     }
     if rows > next {

@@ -23,9 +23,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The factor for the update number `step` (from 0), as transformers' schedulers: step / warmup while warming up (so the
-    /// first update has factor 0 only without an offset; here the first update has 1 / warmup, that it may learn), then the
-    /// decay over the remaining steps.
+    /// The factor for the update number `step` (from 0): (step + 1) / warmup while warming up, so that the first update learns
+    /// too (transformers' schedulers begin at 0), then the decay over the remaining steps.
     pub fn factor(&self, step: u64) -> f64 {
         if step < self.warmup {
             return (step + 1) as f64 / self.warmup as f64;

@@ -49,12 +49,6 @@ impl ModelFolder {
         let renderer = Renderer::load(path)?;
         let mut warnings = config.warnings.clone();
         warnings.extend(generation.warnings.clone());
-        if config.attention_dropout > 0.0 {
-            warnings.push(format!(
-                "attention_dropout {} is off: attention is trained without dropout",
-                config.attention_dropout
-            ));
-        }
         let decoder = Decoder::new(config, weights).map_err(|e| e.at(path.display()))?;
         let folder =
             Self { name: path.display().to_string(), dir: path.into(), decoder, renderer, generation, warnings };

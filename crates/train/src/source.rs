@@ -34,7 +34,7 @@ pub struct InMemory {
 }
 
 impl InMemory {
-    /// `stream` orders the passes; pass `None` to keep the order given.
+    /// `stream` orders the passes.
     pub fn new(examples: Vec<Example>, stream: Stream) -> Self {
         let mut source = Self { order: vec![], at: 0, epoch: 0, stream, examples };
         source.shuffle();

@@ -126,6 +126,7 @@ impl Session<'_> {
                     .at(folder.display())
                     .help("give another --out"));
             }
+            self.same_run(&run.about.config).map_err(|e| e.at(format!("run {}, {}", run.id, run.folder.display())))?;
             let step = places(&run.folder).ok().and_then(|p| p.last().map(|p| p.step)).unwrap_or(0);
             return store.resume(&run.id, step);
         }
@@ -142,6 +143,21 @@ impl Session<'_> {
             machine: format!("{}, {} cores", machine::cpu_model(), machine::cores()),
         };
         store.start(&new, self.folder)
+    }
+
+    /// Refuses to go on with a run of another model, other data or another adapter. (Settings of the training loop are
+    /// compared with the checkpoint's.)
+    fn same_run(&self, was: &Value) -> Result<()> {
+        // Through text, as the stored one came: a float may lose its last digit there.
+        let is: Value = serde_json::from_str(&self.config.to_string()).unwrap_or_default();
+        let differs = |(key, value): &(&String, &Value)| *key != "settings" && was[key.as_str()] != **value;
+        match is.as_object().into_iter().flatten().find(differs) {
+            None => Ok(()),
+            Some((key, value)) => {
+                Err(Error::usage(format!("this run was begun with {key} {}, not {value}", was[key.as_str()]))
+                    .help("give the same flags to go on with it, or another --out"))
+            }
+        }
     }
 
     fn train(

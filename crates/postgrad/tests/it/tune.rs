@@ -105,7 +105,9 @@ fn a_run_killed_at_any_moment_goes_on_to_the_same_bits() {
         let _ = child.kill();
         child.wait().unwrap();
     }
-    let last = tune(dir.path(), &[&flags[..], &["--out", "broken"]].concat()).output().unwrap();
+    let other = tune(dir.path(), &[&flags[..], &["--out", "broken", "--alpha", "3"]].concat()).output().unwrap();
+    assert_eq!(other.status.code(), Some(2), "{}", text(&other));
+    let last = tune(dir.path(), &[&flags[..], &["--resume", "sft-2"]].concat()).output().unwrap();
     // On a fast machine the last of the killed ones may have finished.
     assert!(last.status.success() || text(&last).contains("is finished"), "{}", text(&last));
     assert!(killed >= 1, "nothing was killed");
@@ -128,16 +130,16 @@ fn a_run_killed_at_any_moment_goes_on_to_the_same_bits() {
 fn two_processes_do_not_share_a_folder() {
     let dir = tempfile::tempdir().unwrap();
     data(dir.path(), 100);
-    let mut first = tune(dir.path(), &["--steps", "100000", "--out", "one"])
+    let mut first = tune(dir.path(), &["--steps", "100000", "--budget", "60s", "--out", "one"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let started = Instant::now();
-    while !dir.path().join("one/metrics.jsonl").exists() && started.elapsed() < Duration::from_secs(4) {
+    while !dir.path().join("one/metrics.jsonl").exists() && started.elapsed() < Duration::from_secs(30) {
         std::thread::sleep(Duration::from_millis(20));
     }
-    let second = tune(dir.path(), &["--steps", "100000", "--out", "one"]).output().unwrap();
+    let second = tune(dir.path(), &["--steps", "100000", "--budget", "60s", "--out", "one"]).output().unwrap();
     let _ = first.kill();
     first.wait().unwrap();
     assert_eq!(second.status.code(), Some(2), "{}", text(&second));
