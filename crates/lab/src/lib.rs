@@ -1,5 +1,6 @@
 //! The laboratory's memory and its pages.
 //!
+//! - [`stage`], [`stages`]: kinds of stages, the steps of a recipe
 //! - [`store`]: what ran, kept in SQLite: runs, events, per-item rows
 //! - [`sink`]: where a running trainer's events go: the store and `metrics.jsonl`, both cut back on resume
 //! - [`compare`]: two or more runs side by side, paired where they answered the same items
@@ -13,6 +14,8 @@ pub mod plot;
 pub mod report;
 pub mod run_report;
 pub mod sink;
+pub mod stage;
+pub mod stages;
 pub mod store;
 pub mod table;
 

@@ -20,8 +20,9 @@ use crate::builtin::{gsm8k_problems, resolve_data, task_draw, task_of};
 use crate::frame::{App, note};
 use crate::model::resolve_model;
 use crate::sampling::{self, SamplingArgs};
-use crate::task_rows::{Side, find_rendering};
+use crate::task_rows::Side;
 use crate::tune::args::Switch;
+use postgrad_reason::draw::find_rendering;
 
 /// Measure a model on a data set: exact match, answers, multiple choice, perplexity
 ///

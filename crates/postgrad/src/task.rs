@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::frame::{App, Out, note, say, terminal_width};
-use crate::task_rows::{Draw, Layout, Side, find_rendering, record};
+use crate::task_rows::{Draw, Layout, Side, record};
+use postgrad_reason::draw::find_rendering;
 
 /// Problems that can be checked: list, sample, solve, verify
 #[derive(clap::Args)]

@@ -1,7 +1,8 @@
 //! Problems drawn from a task, and the records they become.
 
 use postgrad_base::{Error, Result, Stream};
-use postgrad_tasks::{Difficulty, Problem, Rendering, Split, Task, Trace, draw, gsm8k, task};
+use postgrad_reason::draw::{difficulties, find_rendering, problems};
+use postgrad_tasks::{Problem, Rendering, Split, Task, Trace, gsm8k, task};
 use serde_json::{Value, json};
 
 use crate::builtin;
@@ -65,25 +66,9 @@ impl Draw {
     }
 
     fn of_the_generator(&self, task: &dyn Task) -> Result<Vec<Problem>> {
-        const REDRAWS: usize = 100;
         let difficulties = difficulties(task, &self.difficulty)?;
         let stream = Stream::new(self.seed, &["data", &self.task]);
-        let mut seen = std::collections::HashSet::new();
-        let mut out = Vec::with_capacity(self.n.min(1 << 20));
-        for i in 0..self.n {
-            let mut own = stream.nth(i as u64);
-            let difficulty = &difficulties[i % difficulties.len()];
-            let mut problem = draw(task, &mut own, difficulty, self.split.into())?;
-            for _ in 0..REDRAWS {
-                if !seen.contains(&problem.id) {
-                    break;
-                }
-                problem = draw(task, &mut own, difficulty, self.split.into())?;
-            }
-            seen.insert(problem.id.clone());
-            out.push(problem);
-        }
-        Ok(out)
+        problems(task, &difficulties, self.n, self.split.into(), &stream)
     }
 
     /// GSM8K has problems, not a generator: a shuffle of its set.
@@ -94,38 +79,6 @@ impl Draw {
         all.truncate(self.n);
         Ok(all)
     }
-}
-
-/// The rendering of this name; the task's first by default.
-pub fn find_rendering(task: &dyn Task, name: Option<&str>) -> Result<Rendering> {
-    let all = task.renderings();
-    let Some(name) = name else { return Ok(all[0]) };
-    all.iter().find(|r| r.name == name).copied().ok_or_else(|| {
-        let known: Vec<&str> = all.iter().map(|r| r.name).collect();
-        Error::unknown("rendering", name, &known, postgrad_tasks::task::nearest(name, &known))
-    })
-}
-
-/// Every combination of the values that knobs are given: `steps=2|3,digits=1..2` has four.
-pub fn difficulties(task: &dyn Task, spec: &str) -> Result<Vec<Difficulty>> {
-    let mut specs = vec![String::new()];
-    for pair in spec.split([',', ' ']).filter(|p| !p.is_empty()) {
-        let values: Vec<String> = match pair.split_once('=') {
-            None => vec![pair.to_string()],
-            Some((key, value)) => {
-                let range = value.split_once("..").and_then(|(a, b)| Some(a.parse::<i64>().ok()?..=b.parse().ok()?));
-                match range {
-                    Some(r) if !r.is_empty() && r.end() - r.start() < 1000 => r.map(|v| format!("{key}={v}")).collect(),
-                    _ => value.split('|').map(|v| format!("{key}={v}")).collect(),
-                }
-            }
-        };
-        specs = specs.iter().flat_map(|s| values.iter().map(move |v| format!("{s},{v}"))).collect();
-        if specs.len() > 10_000 {
-            return Err(Error::usage(format!("`{spec}` has over 10,000 combinations")));
-        }
-    }
-    specs.iter().map(|s| task.difficulty(s)).collect()
 }
 
 /// How a problem and its response are written to train on.

@@ -1,5 +1,6 @@
 //! Models with their tokenizer and template, and text from them.
 
+pub mod draw;
 pub mod folder;
 pub mod generate;
 pub mod solve;

@@ -1,0 +1,280 @@
+//! `sft`: supervised fine-tuning of all weights, of those that patterns name, or of a LoRA.
+//!
+//! The result holds `model/` or `adapter/`, `metrics.jsonl` with every update, and one row of figures (`loss` of the last
+//! update, `trained` parameters, their `share`). A killed stage goes on from its last checkpoint.
+
+use std::sync::Arc;
+
+use postgrad_base::event::{Event, Sink};
+use postgrad_base::{Context, Error, Result};
+use postgrad_data::{Dataset, Example};
+use postgrad_nn::LoraSpec;
+use postgrad_nn::checkpoint::Dtype;
+use postgrad_nn::optim::{Kind as Optimizer, name_matches};
+use postgrad_nn::schedule::Decay;
+use postgrad_reason::ModelFolder;
+use postgrad_train::run_dir::RunDir;
+use postgrad_train::source::InMemory;
+use postgrad_train::{Checkpoints, Normalizer, Settings};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::sink::JsonlSink;
+use crate::stage::{Cx, Input, Stage};
+use crate::store::Item;
+
+pub struct Sft;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub model: Input,
+    /// One data set, or several one after the other.
+    pub data: Inputs,
+    /// A fresh adapter in place of the weights themselves.
+    #[serde(default)]
+    pub lora: Option<Lora>,
+    /// Name patterns of the weights that are trained (all).
+    #[serde(default)]
+    pub train: Vec<String>,
+    /// Name patterns of weights that stay as they are.
+    #[serde(default)]
+    pub freeze: Vec<String>,
+    #[serde(default)]
+    pub steps: Option<u64>,
+    #[serde(default = "one")]
+    pub epochs: f64,
+    #[serde(default = "batch")]
+    pub batch: usize,
+    #[serde(default)]
+    pub lr: Option<f64>,
+    #[serde(default = "warmup")]
+    pub warmup: f64,
+    #[serde(default = "cosine")]
+    pub decay: Decay,
+    #[serde(default)]
+    pub floor: f64,
+    #[serde(default)]
+    pub weight_decay: f32,
+    #[serde(default)]
+    pub optimizer: Optimizer,
+    /// L2 norm of gradients; 0 switches clipping off.
+    #[serde(default = "one")]
+    pub clip: f64,
+    #[serde(default)]
+    pub normalizer: Normalizer,
+    /// Longer examples are left out.
+    #[serde(default = "max_len")]
+    pub max_len: usize,
+    #[serde(default = "micro_tokens")]
+    pub micro_tokens: usize,
+}
+
+/// One reference or a list of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Inputs {
+    One(Input),
+    Several(Vec<Input>),
+}
+
+impl Inputs {
+    pub fn list(&self) -> &[Input] {
+        match self {
+            Self::One(input) => std::slice::from_ref(input),
+            Self::Several(list) => list,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lora {
+    pub rank: usize,
+    pub alpha: f32,
+    pub dropout: f32,
+    pub rank_stabilized: bool,
+}
+
+impl Default for Lora {
+    fn default() -> Self {
+        let LoraSpec { rank, alpha, dropout, rank_stabilized } = LoraSpec::default();
+        Self { rank, alpha, dropout, rank_stabilized }
+    }
+}
+
+impl Lora {
+    pub fn spec(&self) -> LoraSpec {
+        let Self { rank, alpha, dropout, rank_stabilized } = *self;
+        LoraSpec { rank, alpha, dropout, rank_stabilized }
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
+fn batch() -> usize {
+    16
+}
+fn warmup() -> f64 {
+    0.03
+}
+fn cosine() -> Decay {
+    Decay::Cosine
+}
+fn max_len() -> usize {
+    1024
+}
+fn micro_tokens() -> usize {
+    4096
+}
+
+impl Config {
+    fn settings(&self, seed: u64) -> Settings {
+        let base = if self.lora.is_some() { Settings::lora() } else { Settings::full() };
+        Settings {
+            seed,
+            epochs: self.epochs,
+            steps: self.steps,
+            batch: self.batch,
+            micro_tokens: self.micro_tokens,
+            max_len: self.max_len,
+            lr: self.lr.unwrap_or(base.lr),
+            warmup: self.warmup,
+            decay: self.decay,
+            floor: self.floor,
+            weight_decay: self.weight_decay,
+            optimizer: self.optimizer,
+            clip: (self.clip != 0.0).then_some(self.clip),
+            normalizer: self.normalizer,
+            checkpoints: Checkpoints::Every(50),
+            keep: 1,
+            ..base
+        }
+    }
+}
+
+impl Stage for Sft {
+    const NAME: &'static str = "sft";
+    const ABOUT: &'static str = "supervised fine-tuning: all weights, some of them, or a LoRA";
+    const VERSION: u32 = 1;
+    const STREAMS: &'static [&'static str] = &["data", "tune"];
+    type Config = Config;
+
+    fn check(config: &Config) -> Result<()> {
+        config.settings(0).check()
+    }
+
+    fn run(config: Config, cx: &Cx) -> Result<()> {
+        let settings = config.settings(cx.seed);
+        let mut model = cx.model(&config.model)?;
+        let all = model.decoder.parameter_count();
+        make_trainable(&mut model, &config, cx)?;
+        let trained: usize = model.decoder.params().iter().map(|p| p.len()).sum();
+        let examples = examples(&model, &config, cx)?;
+        let mut source = InMemory::new(examples, cx.stream("data").child("order"));
+
+        let dir = RunDir::held(&cx.out)?;
+        let begun = dir.latest()?.map_or(0, |p| p.step);
+        let mut events = JsonlSink::resume(&cx.out.join("metrics.jsonl"), begun)?;
+        let mut updates = 0;
+        let mut sink = |e: &Event| {
+            if e.kind == "step" {
+                updates = e.step;
+            }
+            events.emit(e)
+        };
+        let outcome = postgrad_train::Sft {
+            decoder: &model.decoder,
+            settings: &settings,
+            groups: None,
+            source: &mut source,
+            evals: vec![],
+            sink: &mut sink,
+            cancel: cx.cancel.clone(),
+            progress: cx.progress,
+            dir: Some(&dir),
+            sampler: None,
+            edit_grads: None,
+            constrain: None,
+        }
+        .run()?;
+        save(&mut model, &config, cx)?;
+        cx.spend("updates", outcome.steps);
+        cx.spend("examples", outcome.steps * settings.batch as u64);
+        cx.spend("tokens", outcome.tokens);
+        // Forward 2 N a token, backward the same for activations and once more for the gradients of what is trained.
+        cx.spend("flops", outcome.tokens * (4 * all + 2 * trained.min(all)) as u64);
+        let share = trained as f64 / all as f64;
+        let figures = json!({"loss": outcome.loss, "trained": trained, "share": share, "tokens": outcome.tokens});
+        let metrics = figures.as_object().cloned().unwrap_or_default();
+        cx.write_rows(&[Item { item: "run".into(), cluster: None, metrics }])?;
+        let left = cx.out.join("checkpoints");
+        std::fs::remove_dir_all(&left).context(|| format!("cannot remove {}", left.display()))
+    }
+}
+
+fn make_trainable(model: &mut ModelFolder, config: &Config, cx: &Cx) -> Result<()> {
+    if let Some(lora) = &config.lora {
+        let stream = cx.stream("tune").child("adapter");
+        return model.decoder.add_lora("tuned", lora.spec(), &stream);
+    }
+    if !model.decoder.adapters.is_empty() {
+        return Err(Error::usage(format!("`{}` is an adapter, and all weights are to be tuned", config.model))
+            .help("give [stage.NAME.lora], or merge the adapter first"));
+    }
+    let named = |patterns: &[String], name: &str| patterns.iter().any(|p| name_matches(p, name));
+    let wanted = |name: &str| (config.train.is_empty() || named(&config.train, name)) && !named(&config.freeze, name);
+    model.decoder.weights.train(wanted);
+    if model.decoder.params().is_empty() {
+        return Err(Error::usage("`train` and `freeze` leave nothing to train"));
+    }
+    Ok(())
+}
+
+fn examples(model: &ModelFolder, config: &Config, cx: &Cx) -> Result<Vec<Example>> {
+    let renderer = Arc::new(model.renderer.clone());
+    let mut all = Vec::new();
+    for input in config.data.list() {
+        let spec = postgrad_data::DataSpec { max_len: config.max_len, ..cx.data(input)? };
+        let mut data = Dataset::open(spec, renderer.clone())?;
+        while let Some(example) = data.next_example()? {
+            all.push(example);
+        }
+    }
+    Ok(all)
+}
+
+fn save(model: &mut ModelFolder, config: &Config, cx: &Cx) -> Result<()> {
+    if config.lora.is_none() {
+        return model.save(&cx.out.join("model"), Dtype::F32);
+    }
+    let adapter = model.decoder.adapters.last().expect("a LoRA was added").clone();
+    let base = std::path::absolute(&model.dir).unwrap_or_else(|_| model.dir.clone());
+    model.save_adapter(&adapter, &cx.out.join("adapter"), &base.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::{Kind, Place, golden};
+    use std::path::Path;
+
+    #[test]
+    fn golden_run() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/chat");
+        let data = tempfile::tempdir().unwrap();
+        let file = data.path().join("a.jsonl");
+        std::fs::write(
+            &file,
+            "{\"prompt\":\"2+2?\",\"completion\":\"4\"}\n{\"prompt\":\"3+2?\",\"completion\":\"5\"}\n",
+        )
+        .unwrap();
+        let inputs = [
+            ("base", Place::Model(fixtures.join("model-chatml"))),
+            ("data", Place::Data(vec![file.display().to_string()])),
+        ];
+        let config = json!({"model": "@base", "data": "@data", "steps": 2, "batch": 2, "lr": 1e-3});
+        golden(&Kind::of::<Sft>(), &config, &inputs, "8396cbb73ed1f32f");
+    }
+}

@@ -1,0 +1,11 @@
+//! Published systems: one file for each that needs code of its own, registered by name.
+//!
+//! A system is a recipe in `recipes/<slug>/`; what its stages need beyond the general kinds of `postgrad_lab::stages` stands
+//! here. A part that two systems need lives on a lower floor.
+
+use postgrad_lab::stage::Kind;
+
+/// All kinds of stages: the general ones and the systems' own.
+pub fn kinds() -> Vec<Kind> {
+    postgrad_lab::stages::kinds()
+}
