@@ -1,5 +1,6 @@
 //! The laboratory's memory and its pages.
 //!
+//! - [`recipe`]: recipe files: stages joined by references, arms, seeds, claims
 //! - [`stage`], [`stages`]: kinds of stages, the steps of a recipe
 //! - [`store`]: what ran, kept in SQLite: runs, events, per-item rows
 //! - [`sink`]: where a running trainer's events go: the store and `metrics.jsonl`, both cut back on resume
@@ -11,6 +12,7 @@
 
 pub mod compare;
 pub mod plot;
+pub mod recipe;
 pub mod report;
 pub mod run_report;
 pub mod sink;
@@ -21,6 +23,7 @@ pub mod table;
 
 pub use compare::{Comparison, compare};
 pub use plot::{IntervalPlot, IntervalRow, LinePlot, Mark, Series};
+pub use recipe::Recipe;
 pub use report::{Answer, Example, Part, Report, Section};
 pub use run_report::run_report;
 pub use sink::{JsonlSink, StoreSink};

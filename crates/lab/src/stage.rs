@@ -61,7 +61,7 @@ pub trait Stage {
 }
 
 /// A registered kind of stage.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Kind {
     pub name: &'static str,
     pub about: &'static str,
