@@ -1,6 +1,7 @@
 //! The laboratory's memory and its pages.
 //!
 //! - [`recipe`]: recipe files: stages joined by references, arms, seeds, claims
+//! - [`claims`]: what an experiment was to show, and whether it did
 //! - [`stage`], [`stages`]: kinds of stages, the steps of a recipe
 //! - [`store`]: what ran, kept in SQLite: runs, events, per-item rows
 //! - [`sink`]: where a running trainer's events go: the store and `metrics.jsonl`, both cut back on resume
@@ -10,6 +11,7 @@
 //! - [`report`]: self-contained HTML pages of tables, plots and examples
 //! - [`run_report`]: the page of one run, from its events
 
+pub mod claims;
 pub mod compare;
 pub mod plot;
 pub mod recipe;

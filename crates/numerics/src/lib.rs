@@ -11,18 +11,26 @@
 //! assert_eq!(e.to_string(), "0.308 [0.255, 0.366], n 263");
 //! ```
 //!
-//! Left out until its first user comes: regression, clustering, retrieval, Gaussian processes.
+//! Figures of two columns, optionally weighted: [`spearman`], [`auc`], [`average_precision`], [`ece`], [`pearson`], [`slope`].
+//!
+//! Left out until its first user comes: multiple regression, clustering, retrieval, Gaussian processes.
 
+mod calibration;
 mod describe;
 mod dist;
 mod interval;
 mod paired;
+mod rank;
+mod regression;
 mod samples;
 mod significance;
 
+pub use calibration::ece;
 pub use describe::{mean, median, percentile, percentiles, std_dev};
-pub use dist::{beta_inc, normal_cdf, normal_quantile, t_cdf, t_quantile};
+pub use dist::{beta_inc, noncentral_t_above, normal_cdf, normal_quantile, t_cdf, t_quantile};
 pub use interval::{Estimate, LEVEL, mean_t, wilson};
 pub use paired::{bootstrap, paired_bootstrap, paired_t};
+pub use rank::{auc, average_precision, ranks, spearman, weighted_median};
+pub use regression::{pearson, slope};
 pub use samples::{majority, majority_accuracy, pass_at_k, pass_at_k_over};
 pub use significance::{holm, sign_test, t_test_p};
