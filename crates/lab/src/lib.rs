@@ -1,6 +1,7 @@
 //! The laboratory's memory and its pages.
 //!
 //! - [`recipe`]: recipe files: stages joined by references, arms, seeds, claims
+//! - [`engine`]: which stages are needed, what is there, running the rest; experiments and their ledgers
 //! - [`claims`]: what an experiment was to show, and whether it did
 //! - [`stage`], [`stages`]: kinds of stages, the steps of a recipe
 //! - [`store`]: what ran, kept in SQLite: runs, events, per-item rows
@@ -13,6 +14,7 @@
 
 pub mod claims;
 pub mod compare;
+pub mod engine;
 pub mod plot;
 pub mod recipe;
 pub mod report;

@@ -24,7 +24,7 @@ use postgrad_audit::Item as Asked;
 use postgrad_base::cancel::Cancel;
 use postgrad_base::progress::Mode;
 use postgrad_base::{Context, Error, Result, Stream, fs, jsonl};
-use postgrad_data::{DataSpec, Record, Records};
+use postgrad_data::{DataSpec, Record, Records, SourceSpec};
 use postgrad_reason::ModelFolder;
 use postgrad_tensor::simd::{Level, with_level};
 use serde::de::DeserializeOwned;
@@ -175,7 +175,7 @@ pub enum Place {
     Stage(PathBuf),
     /// A model folder or an adapter folder.
     Model(PathBuf),
-    /// Files, folders and globs of data, as the reader takes them.
+    /// Files, folders and globs of data, as the reader takes them; a weight may follow (`a.jsonl:0.7`).
     Data(Vec<String>),
 }
 
@@ -253,15 +253,14 @@ impl Cx {
 
     /// Data as the reader takes it.
     pub fn data(&self, input: &Input) -> Result<DataSpec> {
-        let paths = match self.place(input)? {
-            Place::Data(paths) => paths.clone(),
+        let sources = match self.place(input)? {
+            Place::Data(specs) => specs.iter().map(|s| SourceSpec::parse(s)).collect::<Result<Vec<_>>>()?,
             Place::Stage(_) => {
                 let name = format!("{}.jsonl", input.part().unwrap_or("records"));
-                vec![self.file(input, &name)?.display().to_string()]
+                vec![SourceSpec::new(self.file(input, &name)?.display().to_string())]
             }
             Place::Model(_) => return Err(Error::usage(format!("`{input}` is a model, and data is needed"))),
         };
-        let sources = paths.into_iter().map(postgrad_data::SourceSpec::new).collect();
         Ok(DataSpec { sources, shuffle_buffer: 0, ..DataSpec::default() })
     }
 

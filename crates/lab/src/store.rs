@@ -529,7 +529,7 @@ fn is_held(folder: &Path) -> bool {
 }
 
 /// The time in UTC as RFC 3339, in seconds.
-fn now() -> String {
+pub fn now() -> String {
     let secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     rfc3339(secs)
 }

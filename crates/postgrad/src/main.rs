@@ -4,6 +4,7 @@
 
 mod bench;
 mod builtin;
+mod cache;
 mod chat;
 mod check;
 mod completions;
@@ -12,14 +13,17 @@ mod doctor;
 mod eval;
 mod frame;
 mod generate;
+mod lab;
 mod machine;
 mod model;
 mod quickstart;
+mod run;
 mod runs;
 mod sampling;
 mod task;
 mod task_rows;
 mod tune;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -30,6 +34,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 // `pub fn run(args: Args, app: &App) -> Result<()>`. Help lists them in this order.
 frame::commands! {
     Quickstart(quickstart),
+    Verify(verify),
+    Run(run),
     Tune(tune),
     Eval(eval),
     Generate(generate),
@@ -38,6 +44,7 @@ frame::commands! {
     Data(data),
     Check(check),
     Runs(runs),
+    Cache(cache),
     Bench(bench),
     Doctor(doctor),
     Completions(completions),

@@ -3,6 +3,8 @@
 //! A system is a recipe in `recipes/<slug>/`; what its stages need beyond the general kinds of `postgrad_lab::stages` stands
 //! here. A part that two systems need lives on a lower floor.
 
+pub mod recipes;
+
 use postgrad_lab::stage::Kind;
 
 /// All kinds of stages: the general ones and the systems' own.

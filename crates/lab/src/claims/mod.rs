@@ -80,8 +80,11 @@ pub const LEVEL: f64 = 0.95;
 /// The rows of every arm, stage and seed. Arms that share a result share its rows.
 #[derive(Clone, Debug, Default)]
 pub struct Study {
-    arms: BTreeMap<String, BTreeMap<u64, BTreeMap<String, Arc<Vec<Item>>>>>,
+    arms: BTreeMap<String, BTreeMap<u64, Stages>>,
 }
+
+/// Rows by stage.
+type Stages = BTreeMap<String, Arc<Vec<Item>>>;
 
 impl Study {
     /// Adds the rows of one result; they replace those that were there.

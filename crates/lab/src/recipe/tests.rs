@@ -124,7 +124,7 @@ fn a_file_is_read_and_its_stages_come_in_order() {
     assert_eq!(few[3].inputs.iter().map(Input::to_string).collect::<Vec<_>>(), ["@base", "@problems", "@more"]);
     assert_eq!(names(&r.needed("few", &["target"], &[]).unwrap()), "problems test tuned target");
     assert_eq!(names(&r.needed("untuned", &["target"], &[]).unwrap()), "test target");
-    assert_eq!(r.needed("few", &["tune"], &[]).unwrap_err().help_text().unwrap().contains("`tuned`"), true);
+    assert!(r.needed("few", &["tune"], &[]).unwrap_err().help_text().unwrap().contains("`tuned`"));
     assert_eq!(r.wanted("few").unwrap(), ["target"]);
     assert_eq!(r.claims[0].holds.text, "> 0.02");
     assert_eq!(r.controls[0].bound, Bound::Exact);

@@ -1,0 +1,294 @@
+//! `verify`: recipes' experiments, from arms and seeds to verdicts and a ledger.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use postgrad_base::{Error, Kind, Result};
+use postgrad_lab::claims::Summary;
+use postgrad_lab::engine::{Committed, Ledger, Revision, Verified, Verifying, chosen, committed};
+use postgrad_lab::recipe::Recipe;
+use postgrad_lab::store::now;
+use postgrad_lab::table::{Cell, Table, fixed};
+use postgrad_lab::{NewRun, Part, Report, Section, Status, Store};
+use postgrad_systems::recipes;
+use postgrad_tensor::{par, simd};
+use serde_json::{Value, json};
+
+use crate::frame::{App, Out, note, terminal_width};
+use crate::lab::{Lab, progress};
+use crate::machine;
+use crate::runs::root;
+use crate::tune::args::duration;
+
+/// Run recipes' experiments and write what came out into their ledgers
+///
+/// What has not changed is not run again; a killed call is gone on with by the same call. A ledger is written only where
+/// the recipe's file is committed and unmodified.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Names of recipes, folders or files
+    #[arg(value_name = "SLUG", required_unless_present = "all")]
+    recipes: Vec<String>,
+    /// Every recipe
+    #[arg(long, conflicts_with = "recipes")]
+    all: bool,
+    /// Leave out recipes whose ledger is of their present file and stage versions
+    #[arg(long)]
+    stale_only: bool,
+    /// The whole grid (full.toml) in place of tiny.toml
+    #[arg(long)]
+    full: bool,
+    /// Begin nothing after this time: 90s, 30m, 2h
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    budget: Option<Duration>,
+    /// Look at one seed that is not the experiment's, and record nothing
+    #[arg(long)]
+    trial: bool,
+    /// Say what would run
+    #[arg(long)]
+    dry_run: bool,
+    /// Stages at a time [default: one a thread]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+}
+
+pub fn run(args: Args, app: &App) -> Result<()> {
+    let file = if args.full { "full.toml" } else { "tiny.toml" };
+    let names = if args.all { recipes::slugs_with(file)? } else { args.recipes.clone() };
+    let lab = Lab::new()?;
+    let deadline = args.budget.map(|b| Instant::now() + b);
+    let mut failed: Option<Error> = None;
+    let mut told = Vec::new();
+    for name in &names {
+        if deadline.is_some_and(|d| Instant::now() >= d) {
+            note(&format!("{name}: not begun, the budget is spent"));
+            continue;
+        }
+        let outcome = one(&args, name, file, &lab, deadline, app);
+        match outcome {
+            Ok(Some(row)) => told.push(row),
+            Ok(None) => {}
+            // One recipe's fault does not keep the others from being run.
+            Err(e) if names.len() > 1 && e.kind() != Kind::Cancelled => {
+                note(&format!("{name}: error: {e}"));
+                failed.get_or_insert(e);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    if app.json {
+        app.value(&told)?;
+    }
+    match failed {
+        Some(e) if names.len() > 1 => {
+            Err(Error::work("not every recipe could be verified").because(e.what().to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn one(args: &Args, name: &str, file: &str, lab: &Lab, deadline: Option<Instant>, app: &App) -> Result<Option<Value>> {
+    let path = recipes::file(name, file)?;
+    let recipe = Recipe::read(&path, &lab.kinds)?;
+    let ledger = Ledger::read(&Ledger::path(&path))?.unwrap_or_default();
+    let verifying = Verifying {
+        recipe: &recipe,
+        resolve: &lab.resolve(),
+        cache: &lab.cache,
+        jobs: args.jobs.unwrap_or(par::threads()),
+        cancel: app.cancel.clone(),
+        progress: progress(app),
+        trial: args.trial,
+        deadline,
+    };
+    let versions = verifying.versions()?;
+    if args.stale_only && ledger.last().is_some_and(|r| r.is_of(&recipe.recipe_hash(), &versions)) {
+        return Ok(None);
+    }
+    if args.dry_run {
+        let (graph, there) = verifying.graph()?;
+        let (all, slug) = (graph.nodes.len(), postgrad_lab::engine::slug(&path));
+        if !app.json {
+            Out::new().text(&format!("{slug}: {} stages to run, {there} of {all} are there\n", all - there))?;
+        }
+        return Ok(Some(json!({"slug": slug, "stages": all, "there": there})));
+    }
+    if recipe.claims.is_empty() {
+        return Err(Error::usage("the recipe claims nothing").at(path.display()).help("`postgrad run` runs it"));
+    }
+    let commit = if args.trial { None } else { Some(committed(&path)?) };
+    let verified = verifying.run()?;
+    finish(&path, &recipe, commit, verified, ledger, app).map(Some)
+}
+
+/// Prints, records, writes ledger and page.
+fn finish(
+    path: &Path,
+    recipe: &Recipe,
+    commit: Option<Committed>,
+    verified: Verified,
+    mut ledger: Ledger,
+    app: &App,
+) -> Result<Value> {
+    let slug = postgrad_lab::engine::slug(path);
+    let ledger_file = Ledger::path(path);
+    let mut added = false;
+    let revision = commit.map(|c| revision(recipe, &verified, c));
+    if let Some(revision) = &revision {
+        ledger.slug.clone_from(&slug);
+        added = ledger.add(revision.clone());
+        if added {
+            ledger.write(&ledger_file)?;
+        }
+    }
+    let report = match &revision {
+        Some(r) if added || verified.ran > 0 => Some(record(path, recipe, r, &verified)?),
+        _ => None,
+    };
+    if !app.json {
+        show(&slug, recipe, &verified)?;
+        let mut out = Out::new();
+        if let Some(report) = &report {
+            out.text(&format!("report  {}\n", report.display()))?;
+        }
+        let said = match (&revision, added) {
+            (None, _) => "a trial: nothing is recorded".into(),
+            (_, true) => format!("ledger  {} (revision {})", ledger_file.display(), ledger.revisions.len()),
+            (_, false) => "ledger  unchanged".into(),
+        };
+        out.text(&format!("{said}\n"))?;
+    }
+    Ok(json!({"slug": slug, "state": verified.verdict.state, "ran": verified.ran, "reused": verified.reused,
+        "wall_seconds": verified.wall_seconds, "stage_seconds": verified.stage_seconds, "recorded": added,
+        "claims": verified.verdict.claims, "controls": verified.verdict.controls, "measures": verified.measures,
+        "budgets": verified.budgets, "report": report}))
+}
+
+fn revision(recipe: &Recipe, v: &Verified, commit: Committed) -> Revision {
+    let all = ["base", "data", "tune", "sample", "eval"];
+    let fixed = all.iter().filter(|s| !recipe.vary.iter().any(|v| v == *s));
+    Revision {
+        number: 0,
+        date: now(),
+        state: v.verdict.state,
+        claims_commit: commit.file,
+        commit: commit.head,
+        modified_code: commit.modified_code,
+        claims_hash: recipe.claims_hash(),
+        recipe_hash: recipe.recipe_hash(),
+        stages: v.versions.clone(),
+        simd: simd::level().name().into(),
+        machine: format!("{}, {} cores", machine::cpu_model(), machine::cores()),
+        threads: par::threads(),
+        seeds: v.seeds.clone(),
+        varied: recipe.vary.clone(),
+        conditional_on: fixed.map(|s| format!("one {s}")).collect(),
+        externals: v.externals.iter().map(|(name, e)| (name.clone(), e.digest.clone())).collect(),
+        tuned: v.tuned.iter().map(|(arm, point)| (arm.clone(), chosen(point))).collect(),
+        budgets: v.budgets.clone(),
+        matched: recipe.matched.clone(),
+        wall_seconds: v.wall_seconds,
+        stage_seconds: v.stage_seconds,
+        claims: v.verdict.claims.clone(),
+        controls: v.verdict.controls.clone(),
+        measures: v.measures.clone(),
+    }
+}
+
+/// Keeps the run, its rows and its page in the store.
+fn record(path: &Path, recipe: &Recipe, revision: &Revision, v: &Verified) -> Result<PathBuf> {
+    let store = Store::open(&root(None))?;
+    let new = NewRun {
+        kind: "verify".into(),
+        name: postgrad_lab::engine::slug(path),
+        config: json!({"recipe": path, "recipe_hash": revision.recipe_hash}),
+        model: recipe.models.values().cloned().collect::<Vec<_>>().join(", "),
+        data: recipe.data.values().flatten().cloned().collect::<Vec<_>>().join(", "),
+        seed: 0,
+        commit: Some(revision.commit.clone()),
+        simd: revision.simd.clone(),
+        threads: revision.threads,
+        machine: revision.machine.clone(),
+    };
+    let active = store.start(&new, None)?;
+    for arm in v.study.arms() {
+        for (stage, seed) in
+            v.study.stages(arm).iter().flat_map(|t| v.study.seeds(arm).into_iter().map(move |s| (t, s)))
+        {
+            if let Some(rows) = v.study.rows(arm, stage, seed) {
+                store.put_items(&active.run.id, &format!("{arm}:{stage}"), seed, rows)?;
+            }
+        }
+    }
+    let report = active.run.folder.join("report.html");
+    page(recipe, revision, v).save(&report)?;
+    active.finish(Status::Done, Some(&report.display().to_string()))?;
+    Ok(report)
+}
+
+fn show(slug: &str, recipe: &Recipe, v: &Verified) -> Result<()> {
+    let mut out = Out::new();
+    out.text(&format!("{slug}: {}. {}\n\n", v.verdict.state.name(), recipe.title))?;
+    for table in [verdicts(v), figures(recipe, v)] {
+        out.text(&format!("{}\n", table.to_text(terminal_width())))?;
+    }
+    out.text(&format!(
+        "{} stages run, {} there already; {:.0} s, {:.0} s of stages behind it\n",
+        v.ran, v.reused, v.wall_seconds, v.stage_seconds
+    ))
+}
+
+fn page(recipe: &Recipe, revision: &Revision, v: &Verified) -> Report {
+    let mut page = Report::new(recipe.title.clone());
+    page.summary = vec![recipe.about.clone(), format!("State: {}.", revision.state.name())];
+    page.sections = vec![
+        Section::new("Claims and controls", vec![Part::Table(verdicts(v))]),
+        Section::new("Figures by arm", vec![Part::Table(figures(recipe, v))]),
+    ];
+    page.footer = format!("postgrad {}", env!("CARGO_PKG_VERSION"));
+    page
+}
+
+fn verdicts(v: &Verified) -> Table {
+    let mut table = Table::new(&["", "claim", "estimate", "wanted", "p", "seeds"]);
+    for j in v.verdict.claims.iter().chain(&v.verdict.controls) {
+        table.row([
+            Cell::text(if j.primary { format!("{} *", j.state.name()) } else { j.state.name().into() }),
+            Cell::text(&j.says),
+            interval(j.estimate, j.low, j.high),
+            Cell::text(&j.condition),
+            j.p.map_or_else(Cell::none, |p| Cell::number(p, 3)),
+            Cell::count(j.seeds as u64),
+        ]);
+    }
+    table.note("* the primary claim: it decides the state. Controls follow the claims.");
+    table
+}
+
+fn figures(recipe: &Recipe, v: &Verified) -> Table {
+    let mut by_stage: BTreeMap<(&str, &str), Vec<&Summary>> = BTreeMap::new();
+    for m in &v.measures {
+        by_stage.entry((&m.stage, &m.metric)).or_default().push(m);
+    }
+    let arms: Vec<&str> = recipe.arms.iter().map(|a| a.name.as_str()).collect();
+    let mut table = Table::new(&[&["stage", "figure"], &arms[..]].concat());
+    for ((stage, metric), all) in by_stage {
+        let of = |arm: &&str| {
+            let found = all.iter().find(|m| m.arm == **arm);
+            found.map_or_else(Cell::none, |m| interval(m.estimate, m.low, m.high))
+        };
+        table.row([Cell::text(stage), Cell::text(metric)].into_iter().chain(arms.iter().map(of)));
+    }
+    table
+}
+
+/// `0.123 [0.05, 0.2]`; without its interval where there is none.
+fn interval(value: Option<f64>, low: Option<f64>, high: Option<f64>) -> Cell {
+    let Some(value) = value else { return Cell::none() };
+    let short = |x: f64| fixed(x, if x.abs() < 10.0 { 3 } else { 1 });
+    Cell::text(match (low, high) {
+        (Some(low), Some(high)) => format!("{} [{}, {}]", short(value), short(low), short(high)),
+        _ => short(value),
+    })
+}
