@@ -4,6 +4,7 @@ mod benches;
 mod checks;
 mod eval;
 mod generate;
+mod recipes;
 mod records;
 mod store;
 mod surface;
