@@ -90,6 +90,11 @@ impl Renderer {
         Self::new(self.tokenizer.clone(), None)
     }
 
+    /// The same template over a tokenizer that grew.
+    pub fn with_tokenizer(&self, tokenizer: Tokenizer) -> Self {
+        Self { tokenizer: Arc::new(tokenizer), ..self.clone() }
+    }
+
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }

@@ -41,6 +41,9 @@ const FILES: [&str; 9] = [
     "tokenizer.model",
 ];
 
+/// Those of them that say which tokens there are.
+const OWN_FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "added_tokens.json"];
+
 /// A tokenizer with its configuration. Ids are those of `tokenizer.json`.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -52,6 +55,8 @@ pub struct Tokenizer {
     vocab_size: usize,
     adds_bos: bool,
     source: Option<PathBuf>,
+    /// It has tokens that the files of `source` lack.
+    grown: bool,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -123,6 +128,7 @@ impl Tokenizer {
             vocab_size,
             adds_bos: false,
             source: None,
+            grown: false,
         };
         made.adds_bos = made.bos().is_some() && made.document_ids("a")?.first() == made.bos().as_ref();
         Ok(made)
@@ -242,6 +248,36 @@ impl Tokenizer {
         self.named("pad_token")
     }
 
+    /// The mask token that the configuration names.
+    pub fn mask(&self) -> Option<u32> {
+        self.inner.token_to_id(&token_text(self.config.get("mask_token")?)?)
+    }
+
+    /// The same tokenizer with one more special token, whose id comes after all others. It is the mask token if none was
+    /// named.
+    pub fn with_special(&self, token: &str) -> Result<Self> {
+        if token.is_empty() || self.id_of(token).is_some() {
+            return Err(Error::usage(format!("`{token}` cannot be added: it is empty or known to the tokenizer")));
+        }
+        let mut inner = self.inner.clone();
+        inner.add_special_tokens(&[AddedToken::from(token, true).normalized(false)]);
+        let id = inner.token_to_id(token).filter(|id| *id as usize == self.vocab_size);
+        let id = id.ok_or_else(|| {
+            Error::work(format!("the tokenizer's ids have gaps, so `{token}` cannot come after all of them"))
+        })?;
+        let mut config = self.config.clone();
+        if let Some(Value::Object(added)) = config.get_mut("added_tokens_decoder") {
+            let entry = json!({"content": token, "lstrip": false, "normalized": false, "rstrip": false,
+                "single_word": false, "special": true});
+            added.insert(id.to_string(), entry);
+        }
+        config.entry("mask_token").or_insert_with(|| json!(token));
+        let mut made = Self::from_parts(inner.to_string(false).map_err(foreign)?.as_bytes(), config)?;
+        made.source = self.source.clone();
+        made.grown = true;
+        Ok(made)
+    }
+
     /// What a batch is padded with: the pad token, else the end token, else 0. Padding has no loss and no attention.
     pub fn pad_or_any(&self) -> u32 {
         self.pad().or(self.eos()).unwrap_or(0)
@@ -262,18 +298,21 @@ impl Tokenizer {
         &self.config
     }
 
-    /// Writes the tokenizer's files into an existing folder: those it was loaded from unchanged, else `tokenizer.json` and
+    /// Writes the tokenizer's files into an existing folder: those it was loaded from unchanged, else (or if it grew) `tokenizer.json` and
     /// `tokenizer_config.json`, which transformers' `PreTrainedTokenizerFast` loads.
     pub fn save(&self, dir: &Path) -> Result<()> {
         if let Some(source) = &self.source {
-            for name in FILES {
+            let own = FILES.iter().filter(|f| !self.grown || !OWN_FILES.contains(f));
+            for name in own {
                 let from = source.join(name);
                 if from.exists() {
                     let bytes = std::fs::read(&from).context(|| format!("cannot read {}", from.display()))?;
                     fs::write(&dir.join(name), &bytes)?;
                 }
             }
-            return Ok(());
+            if !self.grown {
+                return Ok(());
+            }
         }
         fs::write(&dir.join("tokenizer.json"), self.to_json()?.as_bytes())?;
         let config = serde_json::to_string_pretty(&self.config).context(|| "cannot write the configuration".into())?;

@@ -310,6 +310,33 @@ impl Decoder {
         self.weights.iter().map(|(_, _, w)| w.tensor().len()).sum()
     }
 
+    /// Makes row `id` of the embedding, and of an untied head, the mean of the rows before it; a row that comes after all is
+    /// added. For a new token; everything is frozen again.
+    pub fn add_vocabulary_row(&mut self, id: usize) -> Result<()> {
+        let rows = self.config.vocab_size;
+        if id == 0 || id > rows {
+            return Err(Error::work(format!("row {id} does not come next in a vocabulary of {rows}")));
+        }
+        let tables = if self.head == self.embed { vec![self.embed] } else { vec![self.embed, self.head] };
+        for table in tables {
+            let (name, old) = (self.weights.name(table).to_string(), self.weights.get(table).tensor().detach());
+            let width = old.dim(1);
+            let mut sums = vec![0.0f64; width];
+            for row in old.data()[..id * width].chunks_exact(width) {
+                sums.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x));
+            }
+            let mean = sums.iter().map(|s| (s / id as f64) as f32);
+            let mut data = old.data().to_vec();
+            data.resize(data.len().max((id + 1) * width), 0.0);
+            data[id * width..(id + 1) * width].iter_mut().zip(mean).for_each(|(to, x)| *to = x);
+            self.weights.add(&name, Tensor::new(data, &[rows.max(id + 1), width]));
+        }
+        let config = Arc::new(Config { vocab_size: rows.max(id + 1), ..(*self.config).clone() });
+        self.plan.config = config.clone();
+        self.config = config;
+        Ok(())
+    }
+
     /// Ids of the projections of these roles in every slot.
     pub fn projections(&self, roles: &[Role]) -> Vec<WeightId> {
         let mut ids: Vec<_> =

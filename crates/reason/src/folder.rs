@@ -98,6 +98,16 @@ impl ModelFolder {
         Ok(())
     }
 
+    /// Adds a special token to the tokenizer and its rows, the mean of all others, to the weights. Its id.
+    pub fn add_token(&mut self, token: &str) -> Result<u32> {
+        let old = self.renderer.tokenizer();
+        let id = old.vocab_size();
+        let renderer = self.renderer.with_tokenizer(old.with_special(token)?);
+        self.decoder.add_vocabulary_row(id)?;
+        self.renderer = renderer;
+        Ok(id as u32)
+    }
+
     /// Rows of the vocabulary may exceed the tokenizer's ids, not the reverse.
     fn check_vocabulary(&self) -> Result<()> {
         let (rows, ids) = (self.decoder.config.vocab_size, self.renderer.tokenizer().vocab_size());

@@ -1,11 +1,13 @@
 //! Objectives and trainers. A trainer emits events and writes checkpoints of its run; it stores nothing else.
 
+pub mod corrupt;
 pub mod evaluate;
 pub mod run_dir;
 pub mod settings;
 pub mod sft;
 pub mod source;
 
+pub use corrupt::Corrupt;
 pub use settings::{Checkpoints, Normalizer, Settings};
 pub use sft::{Outcome, Sft};
 pub use source::ExampleSource;

@@ -5,6 +5,8 @@ use postgrad_nn::optim::Kind;
 use postgrad_nn::schedule::{Decay, Schedule};
 use serde::{Deserialize, Serialize};
 
+use crate::corrupt::Corruption;
+
 /// What the summed loss of an update is divided by. Computed over the whole update, accumulation included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -88,6 +90,9 @@ pub struct Settings {
     /// L2 norm that gradients are clipped to.
     pub clip: Option<f64>,
     pub normalizer: Normalizer,
+    /// Corruption of inputs; evaluation never sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrupt: Option<Corruption>,
     /// Updates between evaluations; there is always one before the first and after the last.
     pub eval_every: Option<u64>,
     pub checkpoints: Checkpoints,
@@ -126,6 +131,7 @@ impl Settings {
             optimizer: Kind::default(),
             clip: Some(1.0),
             normalizer: Normalizer::Tokens,
+            corrupt: None,
             eval_every: None,
             checkpoints: Checkpoints::LastOnly,
             keep: 0,

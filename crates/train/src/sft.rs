@@ -3,7 +3,7 @@
 //! An update takes `batch` sequences, lays them end to end without padding (attention stays inside each), cuts them into
 //! forward passes of at most `micro_tokens`, divides the summed loss of all of them by one normaliser, and follows the
 //! update protocol: backward, `edit_grads`, clip, optimiser, `constrain`. Everything random is a function of the seed and the
-//! step, so a run killed and resumed ends in the same bits.
+//! step, so a run killed and resumed ends in the same bits. Inputs may be corrupted (see [`crate::corrupt`]); targets are not.
 //!
 //! Left out on purpose: what a run is stored in (events go to a sink), and data files (examples come from a source).
 
@@ -85,6 +85,9 @@ struct State {
     best: Option<(f64, u64)>,
     worse: u64,
     source: Value,
+    /// Loss of the last update, as bits (text may lose a float's last digit).
+    #[serde(default)]
+    loss: Option<u64>,
     /// Settings that decide the weights; a resumed run must have the same.
     settings: String,
     total: u64,
@@ -108,6 +111,7 @@ impl Sft<'_> {
             best: None,
             worse: 0,
             source: Value::Null,
+            loss: None,
             settings: self.fingerprint(),
             total,
         };
@@ -116,13 +120,14 @@ impl Sft<'_> {
         } else {
             self.source.start(0)?;
         }
-        let schedule = self.settings.schedule(state.total);
+        let total = state.total;
+        let schedule = self.settings.schedule(total);
         let params = self.decoder.params();
         let mut progress = Progress::new(self.progress, "tune", state.total);
         progress.start_at(state.step);
         let (started, first_step, first_tokens) = (Instant::now(), state.step, state.tokens);
         let mut ended = Ended::Done;
-        let mut loss = f64::NAN;
+        let mut loss = state.loss.map_or(f64::NAN, f64::from_bits);
         let mut train_time = 0.0;
         if state.step == 0 {
             self.evaluate(&mut state, &progress)?;
@@ -140,7 +145,7 @@ impl Sft<'_> {
             let step_started = Instant::now();
             let examples = self.gather(&mut state.epoch)?;
             let lr = self.settings.lr * schedule.factor(state.step);
-            let (sum, tokens) = self.accumulate(&examples, state.step)?;
+            let (sum, tokens) = self.accumulate(&examples, state.step, total)?;
             loss = sum;
             if !loss.is_finite() {
                 return Err(self.not_finite(&optimizer, state.step, "the loss"));
@@ -159,6 +164,7 @@ impl Sft<'_> {
             }
             state.step += 1;
             state.tokens += tokens;
+            state.loss = Some(loss.to_bits());
             let seconds = step_started.elapsed().as_secs_f64();
             train_time += seconds;
             self.sink.emit(
@@ -215,7 +221,7 @@ impl Sft<'_> {
         let s = self.settings;
         json!({"seed": s.seed, "batch": s.batch, "micro_tokens": s.micro_tokens, "max_len": s.max_len, "lr": s.lr,
             "warmup": s.warmup, "decay": s.decay, "floor": s.floor, "weight_decay": s.weight_decay,
-            "optimizer": s.optimizer, "clip": s.clip, "normalizer": s.normalizer})
+            "optimizer": s.optimizer, "clip": s.clip, "normalizer": s.normalizer, "corrupt": s.corrupt})
         .to_string()
     }
 
@@ -263,9 +269,16 @@ impl Sft<'_> {
     }
 
     /// Forward and backward over all of an update's sequences: the normalised loss and the number of tokens read.
-    fn accumulate(&mut self, examples: &[Example], step: u64) -> Result<(f64, u64)> {
+    fn accumulate(&mut self, examples: &[Example], step: u64, total: u64) -> Result<(f64, u64)> {
         let micros = cut(examples, self.settings.micro_tokens);
-        let batches = micros.iter().map(|m| flat(m)).collect::<Result<Vec<_>>>()?;
+        let corrupt = self.settings.corrupt.as_ref();
+        let mut spots = match corrupt {
+            Some(c) => c.draw(examples, self.settings.seed, step, total)?.into_iter(),
+            None => vec![].into_iter(),
+        };
+        let spots: Vec<Vec<_>> = micros.iter().map(|m| spots.by_ref().take(m.len()).collect()).collect();
+        let batch = |(m, spots): (&Vec<&Example>, &Vec<_>)| corrupt.map_or_else(|| flat(m), |c| c.batch(m, spots));
+        let batches = micros.iter().zip(&spots).map(batch).collect::<Result<Vec<_>>>()?;
         let normaliser = match self.settings.normalizer {
             Normalizer::Tokens => batches.iter().map(|b| b.trained() as f64).sum(),
             Normalizer::Examples => examples.len() as f64,
@@ -283,6 +296,9 @@ impl Sft<'_> {
             let mut pass = Pass::segments(batch.len, &batch.segments, &batch.positions);
             pass.checkpoint = self.settings.checkpointing;
             pass.dropout = Some(dropout.nth(i as u64).next_u64());
+            if let Some(c) = corrupt {
+                c.hide(&mut pass, &micros[i], &spots[i], self.decoder);
+            }
             let hidden = self.decoder.hidden(&batch.tokens, &Walk::Tape(&pass));
             let head = self.decoder.head();
             let ce = ops::cross_entropy(

@@ -15,7 +15,7 @@ use postgrad_nn::schedule::Decay;
 use postgrad_reason::ModelFolder;
 use postgrad_train::run_dir::RunDir;
 use postgrad_train::source::InMemory;
-use postgrad_train::{Checkpoints, Normalizer, Settings};
+use postgrad_train::{Checkpoints, Corrupt, Normalizer, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -63,6 +63,9 @@ pub struct Config {
     pub clip: f64,
     #[serde(default)]
     pub normalizer: Normalizer,
+    /// Corruption of inputs with intact targets (Masked Thought).
+    #[serde(default)]
+    pub corrupt: Option<Corrupt>,
     /// Longer examples are left out.
     #[serde(default = "max_len")]
     pub max_len: usize,
@@ -162,12 +165,16 @@ impl Stage for Sft {
     type Config = Config;
 
     fn check(config: &Config) -> Result<()> {
+        config.corrupt.as_ref().map_or(Ok(()), Corrupt::check)?;
         config.settings(0).check()
     }
 
     fn run(config: Config, cx: &Cx) -> Result<()> {
-        let settings = config.settings(cx.seed);
+        let mut settings = config.settings(cx.seed);
         let mut model = cx.model(&config.model)?;
+        if let Some(corrupt) = &config.corrupt {
+            settings.corrupt = Some(corrupt.prepare(&mut model, config.lora.is_none())?);
+        }
         let all = model.decoder.parameter_count();
         make_trainable(&mut model, &config, cx)?;
         let trained: usize = model.decoder.params().iter().map(|p| p.len()).sum();

@@ -9,7 +9,7 @@ use postgrad_data::{Columns, DataSpec, Kind as RecordKind, OnBadRow, OverLong, R
 use postgrad_nn::LoraSpec;
 use postgrad_nn::optim::Kind;
 use postgrad_nn::schedule::Decay;
-use postgrad_train::{Checkpoints, Normalizer, Settings};
+use postgrad_train::{Checkpoints, Corrupt, Normalizer, Settings};
 
 use crate::builtin::resolve_data;
 use crate::model::OwnSettings;
@@ -145,6 +145,10 @@ pub struct TuneArgs {
     pub normalizer: Option<NormalizerName>,
     #[arg(long, value_enum)]
     pub optimizer: Option<OptimizerName>,
+    /// Replace input tokens of completions, targets intact: rate=0.4,mode=random (or mask),warmup=0.66; further keys: where
+    /// (completion, prompt, both), replace, start, per_batch, drop, targets, mask_token
+    #[arg(long)]
+    pub corrupt: Option<Corrupt>,
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Recompute activations on the way back: less memory, more time

@@ -34,6 +34,9 @@ pub fn run(args: Args, app: &App) -> Result<()> {
     let own = OwnSettings::of(&model)?;
     let full = args.full || (own.as_ref().is_some_and(|o| o.full) && !args.lora);
     let mut settings = args.settings(full, own.as_ref(), model.decoder.config.max_position_embeddings)?;
+    if let Some(corrupt) = &args.corrupt {
+        settings.corrupt = Some(corrupt.prepare(&mut model, full).map_err(|e| e.at("--corrupt"))?);
+    }
     let trained = if full { Tuned::Full } else { Tuned::Lora };
     prepare(&mut model, args, full)?;
 

@@ -1,5 +1,7 @@
 //! The SFT loop: resume to the bit, guards, schedules, normalisers.
 
+mod corruption;
+
 use std::path::Path;
 
 use postgrad_base::event::{Event, Memory, Sink};
