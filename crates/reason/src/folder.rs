@@ -173,3 +173,54 @@ impl ModelFolder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postgrad_nn::decoder::{Pass, Walk};
+
+    fn logits(model: &ModelFolder, ids: &[u32]) -> Vec<f32> {
+        let pass = Pass::sequences(&[ids.len()]);
+        let hidden = model.decoder.hidden(ids, &Walk::Tape(&pass));
+        model.decoder.logits(&hidden).data().to_vec()
+    }
+
+    #[test]
+    fn an_added_token_has_the_mean_row_and_changes_no_other() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/chat/model-chatml");
+        let old = ModelFolder::load(&path).unwrap();
+        let mut new = old.clone();
+        let id = new.add_token("<mask>").unwrap();
+        assert_eq!(id as usize, old.renderer.tokenizer().vocab_size());
+        assert_eq!(new.renderer.tokenizer().mask(), Some(id));
+        let width = old.decoder.config.hidden;
+        let table = |m: &ModelFolder| m.decoder.weights.get(m.decoder.embed_id()).tensor().data().to_vec();
+        let (before, after) = (table(&old), table(&new));
+        let at = id as usize * width;
+        assert_eq!(after[..at], before[..at]);
+        let mean = before[..at].iter().step_by(width).map(|x| f64::from(*x)).sum::<f64>() / f64::from(id);
+        assert!((f64::from(after[at]) - mean).abs() < 1e-7);
+
+        let text = "Ann has 2 pears";
+        let ids = new.renderer.tokenizer().encode(text).unwrap();
+        assert_eq!(ids, old.renderer.tokenizer().encode(text).unwrap());
+        let (was, is) = (logits(&old, &ids), logits(&new, &ids));
+        let rows = new.decoder.config.vocab_size;
+        for (was, is) in was.chunks(old.decoder.config.vocab_size).zip(is.chunks(rows)) {
+            assert!(was[..id as usize].iter().zip(is).all(|(a, b)| (a - b).abs() < 1e-5));
+        }
+
+        let dir = tempfile::tempdir().unwrap();
+        new.save(&dir.path().join("m"), Dtype::F32).unwrap();
+        let again = ModelFolder::load(&dir.path().join("m")).unwrap();
+        assert_eq!(again.renderer.tokenizer().encode("a<mask>").unwrap().last(), Some(&id));
+        assert_eq!(logits(&again, &[1, id, 2]), logits(&new, &[1, id, 2]));
+        assert!(again.renderer.has_template());
+        assert_eq!(new.add_token("<mask>").unwrap_err().exit_code(), 2);
+        // A row beyond those that the model has.
+        new.decoder.add_vocabulary_row(rows).unwrap();
+        assert_eq!((new.decoder.config.vocab_size, table(&new).len()), (rows + 1, (rows + 1) * width));
+        assert_eq!(logits(&new, &[rows as u32]).len(), rows + 1);
+        assert!(new.decoder.add_vocabulary_row(rows + 5).is_err());
+    }
+}

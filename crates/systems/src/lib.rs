@@ -4,10 +4,15 @@
 //! here. A part that two systems need lives on a lower floor.
 
 pub mod recipes;
+mod masked_thought;
+
+pub use masked_thought::Occlusion;
 
 use postgrad_lab::stage::Kind;
 
 /// All kinds of stages: the general ones and the systems' own.
 pub fn kinds() -> Vec<Kind> {
-    postgrad_lab::stages::kinds()
+    let mut kinds = postgrad_lab::stages::kinds();
+    kinds.push(Kind::of::<Occlusion>());
+    kinds
 }

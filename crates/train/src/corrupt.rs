@@ -249,18 +249,7 @@ impl Corruption {
 
     /// Examples end to end, with their corrupted places. Targets are the originals, unless the control is asked for.
     pub(crate) fn batch(&self, examples: &[&Example], spots: &[Vec<Spot>]) -> Result<Batch> {
-        let mut batch = flat(examples)?;
-        let mut at = 0;
-        for (example, spots) in examples.iter().zip(spots) {
-            for &(i, token) in spots {
-                batch.tokens[at + i] = token;
-                if self.spec.targets && i > 0 {
-                    batch.targets[at + i - 1] = token;
-                }
-            }
-            at += example.len();
-        }
-        Ok(batch)
+        replaced(examples, spots, self.spec.targets)
     }
 
     /// With `drop`: hides corrupted places from all others. They still see themselves, so that no row is empty.
@@ -278,6 +267,22 @@ impl Corruption {
             visible(*len, hidden, windows[slot])
         }));
     }
+}
+
+/// Examples end to end with other tokens in some places of the input, and of the targets if asked.
+pub(crate) fn replaced(examples: &[&Example], spots: &[Vec<Spot>], targets: bool) -> Result<Batch> {
+    let mut batch = flat(examples)?;
+    let mut at = 0;
+    for (example, spots) in examples.iter().zip(spots) {
+        for &(i, token) in spots {
+            batch.tokens[at + i] = token;
+            if targets && i > 0 {
+                batch.targets[at + i - 1] = token;
+            }
+        }
+        at += example.len();
+    }
+    Ok(batch)
 }
 
 /// An additive causal mask `[1, 1, len, len]` without the hidden keys.

@@ -7,7 +7,8 @@ use postgrad_nn::decoder::{Decoder, Pass, Walk};
 use postgrad_tensor::no_grad;
 use postgrad_tensor::ops::{self, CeOptions};
 
-use crate::sft::{cut, flat};
+use crate::corrupt::{Spot, replaced};
+use crate::sft::cut;
 
 /// Solves a set's problems: one verdict a problem.
 pub type Judge<'a> = &'a dyn Fn(&Decoder) -> Result<Vec<bool>>;
@@ -74,25 +75,35 @@ pub struct ExampleLoss {
 
 /// Losses of examples in order, without gradients. Tokens of weight 0 do not count, others count as 1.
 pub fn losses(decoder: &Decoder, examples: &[Example], micro_tokens: usize) -> Result<Vec<ExampleLoss>> {
-    let mut out = Vec::with_capacity(examples.len());
+    let of = |nll: Vec<f32>| ExampleLoss { sum: nll.iter().fold(0.0, |sum, x| sum + *x as f64), tokens: nll.len() };
+    Ok(token_losses(decoder, examples, &[], micro_tokens)?.into_iter().map(of).collect())
+}
+
+/// Negative log-likelihoods of each example's tokens of non-zero weight, without gradients. Where `spots` are given (one list
+/// an example), other tokens stand in those places of the input; targets are the example's own.
+pub fn token_losses(
+    decoder: &Decoder,
+    examples: &[Example],
+    spots: &[Vec<Spot>],
+    micro_tokens: usize,
+) -> Result<Vec<Vec<f32>>> {
+    let mut out: Vec<Vec<f32>> = Vec::with_capacity(examples.len());
     for group in cut(examples, micro_tokens) {
         for e in &group {
             check_vocabulary(e, decoder.config.vocab_size)?;
         }
-        let batch = flat(&group)?;
+        let first = out.len();
+        let batch = replaced(&group, spots.get(first..first + group.len()).unwrap_or_default(), false)?;
         let pass = Pass::segments(batch.len, &batch.segments, &batch.positions);
         let nll = no_grad(|| {
             let hidden = decoder.hidden(&batch.tokens, &Walk::Tape(&pass));
             let ones: Vec<f32> = batch.weights.iter().map(|w| if *w == 0.0 { 0.0 } else { 1.0 }).collect();
             ops::cross_entropy(&hidden, &decoder.head(), &batch.targets, &ones, 1.0, CeOptions::default()).nll
         });
-        let first = out.len();
-        out.resize(first + group.len(), ExampleLoss { sum: 0.0, tokens: 0 });
+        out.resize(first + group.len(), vec![]);
         for ((nll, w), of) in nll.iter().zip(&batch.weights).zip(&batch.example_of) {
             if *w != 0.0 && *of != u32::MAX {
-                let e = &mut out[first + *of as usize];
-                e.sum += *nll as f64;
-                e.tokens += 1;
+                out[first + *of as usize].push(*nll);
             }
         }
     }

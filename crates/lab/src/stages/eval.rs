@@ -135,7 +135,7 @@ fn answered(responses: &[answers::Response]) -> Value {
 }
 
 /// A row of an item with its problem's cluster and knobs.
-pub(crate) fn row(item: &Asked, metrics: Value) -> Item {
+pub fn row(item: &Asked, metrics: Value) -> Item {
     let mut all: Map<String, Value> = match &item.problem {
         Some(p) => p.difficulty.0.iter().map(|(k, v)| (k.clone(), json!(v))).collect(),
         None => Map::new(),

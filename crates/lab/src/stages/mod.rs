@@ -5,7 +5,7 @@ mod eval;
 mod sft;
 
 pub use draw::Draw;
-pub use eval::Eval;
+pub use eval::{Eval, row};
 pub use sft::Sft;
 
 use crate::stage::Kind;

@@ -14,6 +14,7 @@ use postgrad_nn::optim::{Kind as Optimizer, name_matches};
 use postgrad_nn::schedule::Decay;
 use postgrad_reason::ModelFolder;
 use postgrad_train::run_dir::RunDir;
+use postgrad_train::sft::Ended;
 use postgrad_train::source::InMemory;
 use postgrad_train::{Checkpoints, Corrupt, Normalizer, Settings};
 use serde::{Deserialize, Serialize};
@@ -206,6 +207,9 @@ impl Stage for Sft {
             constrain: None,
         }
         .run()?;
+        if outcome.ended == Ended::Budget {
+            return Err(Error::cancelled().help("the time is spent; the stage goes on from its last checkpoint"));
+        }
         save(&mut model, &config, cx)?;
         cx.spend("updates", outcome.steps);
         cx.spend("examples", outcome.steps * settings.batch as u64);
@@ -264,8 +268,83 @@ fn save(model: &mut ModelFolder, config: &Config, cx: &Cx) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::{Kind, Place, golden};
+    use crate::stage::{Kind, Place, alone, digest, golden};
+    use postgrad_base::cancel::Cancel;
+    use postgrad_base::progress::Mode;
     use std::path::Path;
+
+    fn fixture() -> Place {
+        Place::Model(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/chat/model-chatml"))
+    }
+
+    fn inputs(dir: &Path) -> [(&'static str, Place); 2] {
+        let file = dir.join("a.jsonl");
+        let row = |i: usize| format!("{{\"prompt\":\"{i}+2?\",\"completion\":\"{}\"}}\n", i + 2);
+        std::fs::write(&file, (2..9).map(row).collect::<String>()).unwrap();
+        [("base", fixture()), ("data", Place::Data(vec![file.display().to_string()]))]
+    }
+
+    /// Runs the stage with a stop asked for as soon as a checkpoint's worth of updates is logged.
+    fn stopped(config: &serde_json::Value, inputs: &[(&str, Place)], out: &Path) -> Result<()> {
+        let cancel = Cancel::new();
+        let named = inputs.iter().map(|(n, p)| (n.to_string(), p.clone()));
+        let cx = Cx::new(0, out.into(), named, cancel.clone(), Mode::Quiet);
+        let config = (Kind::of::<Sft>().resolve)(config).map_err(|f| f.error)?;
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                let begun = || std::fs::read_to_string(out.join("metrics.jsonl")).is_ok_and(|t| t.lines().count() > 3);
+                while !begun() {
+                    std::thread::yield_now();
+                }
+                cancel.cancel();
+            });
+            Kind::of::<Sft>().run(&config, &cx)
+        })
+    }
+
+    #[test]
+    fn a_stopped_stage_goes_on_to_the_same_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let inputs = inputs(dir.path());
+        let corrupt = json!({"rate": 0.5, "drop": true});
+        let config =
+            json!({"model": "@base", "data": "@data", "steps": 120, "batch": 2, "lr": 1e-3, "corrupt": corrupt});
+        let [whole, broken] = ["whole", "broken"].map(|n| dir.path().join(n));
+        let cx = alone(&Kind::of::<Sft>(), &config, &inputs, 0, &whole).unwrap();
+        std::fs::create_dir_all(&broken).unwrap();
+        let e = stopped(&config, &inputs, &broken).unwrap_err();
+        assert_eq!(e.kind(), postgrad_base::Kind::Cancelled, "{e}");
+        assert!(!broken.join("model").exists());
+        let again = alone(&Kind::of::<Sft>(), &config, &inputs, 0, &broken).unwrap();
+        assert_eq!(digest(&broken).unwrap(), digest(&whole).unwrap());
+        assert_eq!(again.spent(), cx.spent());
+        let steps = std::fs::read_to_string(broken.join("metrics.jsonl")).unwrap();
+        assert_eq!(steps.matches("\"kind\":\"step\"").count(), 120);
+    }
+
+    #[test]
+    fn a_rate_of_zero_is_plain_and_a_missing_mask_token_is_added() {
+        let dir = tempfile::tempdir().unwrap();
+        let inputs = inputs(dir.path());
+        let run = |name: &str, more: serde_json::Value| {
+            let mut config = json!({"model": "@base", "data": "@data", "steps": 3, "batch": 2, "lr": 1e-3});
+            config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let out = dir.path().join(name);
+            alone(&Kind::of::<Sft>(), &config, &inputs, 0, &out).map(|_| out)
+        };
+        let plain = run("plain", json!({})).unwrap();
+        let zero = run("zero", json!({"corrupt": {"rate": 0.0}})).unwrap();
+        assert_eq!(digest(&plain).unwrap(), digest(&zero).unwrap());
+        let masked = run("masked", json!({"corrupt": {"rate": 0.5, "mode": "mask", "warmup": 0.0}})).unwrap();
+        let [before, after] = [plain, masked].map(|d| ModelFolder::load(&d.join("model")).unwrap());
+        let tokens = before.renderer.tokenizer().vocab_size();
+        assert_eq!(after.renderer.tokenizer().id_of("<mask>"), Some(tokens as u32));
+        assert!(after.decoder.config.vocab_size > tokens);
+        let with_lora = json!({"lora": {}, "corrupt": {"rate": 0.5, "mode": "mask"}});
+        assert!(run("lora", with_lora).unwrap_err().to_string().contains("an adapter cannot bring one"));
+        let wrong = run("wrong", json!({"corrupt": {"rate": 1.5}})).unwrap_err();
+        assert_eq!(wrong.exit_code(), 2);
+    }
 
     #[test]
     fn golden_run() {

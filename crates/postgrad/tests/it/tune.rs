@@ -63,10 +63,15 @@ fn a_lora_and_a_full_tune_leave_models_that_can_be_used() {
     assert_eq!(metrics.matches("\"kind\":\"step\"").count(), 3, "{metrics}");
     assert!(metrics.contains("\"accuracy\"") && metrics.contains("\"kind\":\"sample\""), "{metrics}");
     // The next fine-tune may begin from the run itself.
-    let flags = ["--steps", "2", "--full", "--dtype", "bf16", "--train", "model.layers.*.mlp.*"];
+    let corrupt = "rate=0.5,mode=mask,warmup=0";
+    let flags =
+        ["--steps", "2", "--full", "--dtype", "bf16", "--train", "model.layers.*.mlp.*", "--corrupt", corrupt];
     let out = tune_from(dir.path(), "sft-1", &flags).output().unwrap();
     assert!(out.status.success(), "{}", text(&out));
-    assert!(dir.path().join("runs/sft-2/model/model.safetensors").exists());
+    let made = dir.path().join("runs/sft-2/model");
+    assert!(made.join("model.safetensors").exists());
+    let tokenizer = String::from_utf8(bytes(&made.join("tokenizer.json"))).unwrap();
+    assert!(tokenizer.contains("<mask>"), "the mask token came with the model");
 }
 
 #[test]
@@ -200,6 +205,9 @@ fn wrong_calls_are_answered_with_the_mend() {
         ("data.jsonl", &["--hold-out", "500"], "hold out"),
         ("data.jsonl", &["--full", "--train", "nothing.*"], "no weight matches"),
         ("data.jsonl", &["--stpes", "3"], "--steps"),
+        ("data.jsonl", &["--corrupt", "rate=7"], "between 0 and 1"),
+        ("data.jsonl", &["--corrupt", "rate=0.1,colour=red"], "unknown field `colour`"),
+        ("data.jsonl", &["--corrupt", "rate=0.1,mode=mask"], "an adapter cannot bring one"),
     ] {
         let (code, said) = with(data, more);
         assert!(code == Some(2) && said.contains(part), "{data} {more:?}: {code:?} {said}");
