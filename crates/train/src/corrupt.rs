@@ -119,7 +119,7 @@ impl Corrupt {
         if let Some((name, value)) = shares.into_iter().find(|(_, v)| !(0.0..=1.0).contains(v)) {
             return Err(Error::usage(format!("corrupt.{name} is {value}, and must be between 0 and 1")));
         }
-        if self.start + self.warmup > 1.0 {
+        if self.start + self.warmup > 1.0 + 1e-9 {
             return Err(Error::usage("corrupt.start and corrupt.warmup together are more than all updates"));
         }
         if self.mode == Mode::Random && (self.replace != 0.0 || self.mask_token.is_some()) {
