@@ -4,6 +4,7 @@
 //! - [`engine`]: which stages are needed, what is there, running the rest; experiments and their ledgers
 //! - [`claims`]: what an experiment was to show, and whether it did
 //! - [`stage`], [`stages`]: kinds of stages, the steps of a recipe
+//! - [`machine`], [`speed`]: facts about this machine and short measurements, for plans and listings
 //! - [`store`]: what ran, kept in SQLite: runs, events, per-item rows
 //! - [`sink`]: where a running trainer's events go: the store and `metrics.jsonl`, both cut back on resume
 //! - [`compare`]: two or more runs side by side, paired where they answered the same items
@@ -15,11 +16,13 @@
 pub mod claims;
 pub mod compare;
 pub mod engine;
+pub mod machine;
 pub mod plot;
 pub mod recipe;
 pub mod report;
 pub mod run_report;
 pub mod sink;
+pub mod speed;
 pub mod stage;
 pub mod stages;
 pub mod store;

@@ -14,7 +14,6 @@ mod eval;
 mod frame;
 mod generate;
 mod lab;
-mod machine;
 mod model;
 mod quickstart;
 mod run;
@@ -26,6 +25,9 @@ mod tune;
 mod verify;
 
 use std::process::ExitCode;
+
+// Commands say `crate::machine`.
+use postgrad_lab::machine;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -7,6 +7,7 @@ use postgrad_base::{Error, Result};
 
 use super::fault::unknown;
 use super::{Named, Override, Recipe, Resolved, Text};
+use crate::claims::{Condition, Expr};
 use crate::stage::Input;
 
 pub(super) fn recipe(recipe: &Recipe) -> Result<()> {
@@ -52,10 +53,17 @@ fn claims(recipe: &Recipe) -> Result<()> {
             return Err(text.locate(named.stage_at, error));
         }
     }
+    let whole = |text: &Text, e: Error| text.locate(0..text.len(), e);
+    for text in recipe.claims.iter().map(|c| &c.value).chain(recipe.controls.iter().map(|c| &c.value)) {
+        Expr::parse(text).map_err(|e| whole(text, e))?;
+    }
+    for claim in &recipe.claims {
+        Condition::parse(&claim.holds).map_err(|e| whole(&claim.holds, e))?;
+    }
     Ok(())
 }
 
-/// The arms and stages that a claim's value names: every `arm:stage.` in it.
+/// The arms and stages that a claim's value names, with their places: every `arm:stage.` in it.
 pub(super) fn names(value: &Text) -> Vec<Named> {
     let text = value.text.as_str();
     let of_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -86,6 +94,8 @@ fn tuning_set(recipe: &Recipe, arm: &str, stages: &[Resolved]) -> Result<()> {
             .fault(format!("`{}` is measured: what is tuned on it cannot be judged by it", tune.on.0))
             .help("tune on a stage of its own, with other items"));
     }
+    let (stage, metric) = &tune.on;
+    Expr::parse(&format!("{arm}:{stage}.{metric}")).map_err(|e| on.locate(e))?;
     let find = |name: &str| stages.iter().find(|s| s.name == name);
     let asked =
         |stage: &str| find(stage).map_or(vec![], |s| s.inputs.iter().filter(|i| is_data(recipe, stages, i)).collect());

@@ -341,6 +341,12 @@ impl Recipe {
         })
     }
 
+    /// How many seeds an arm gets: more where the primary claim reads it.
+    pub fn seeds_of(&self, arm: &str) -> u64 {
+        let primary = self.claims.iter().filter(|c| c.primary).flat_map(|c| check::names(&c.value));
+        if primary.into_iter().any(|n| n.arm == arm) { self.seeds.primary } else { self.seeds.others }
+    }
+
     /// Names of stages, in the order of the file.
     pub fn stage_names(&self) -> impl Iterator<Item = &str> {
         self.stages.iter().map(|s| s.name.as_str())

@@ -1,14 +1,12 @@
 //! What a fine-tune will do and take: shown before every run, measured by `--dry-run`.
 
-use std::time::Instant;
-
 use postgrad_base::Result;
+pub use postgrad_lab::speed::time;
+use postgrad_lab::speed::update_seconds;
 use postgrad_lab::table::grouped;
-use postgrad_nn::decoder::{Pass, Walk};
 use postgrad_numerics::percentiles;
 use postgrad_reason::ModelFolder;
-use postgrad_tensor::ops::{self, CeOptions};
-use postgrad_tensor::{backward, par};
+use postgrad_tensor::par;
 use postgrad_train::{ExampleSource, Settings};
 use serde_json::{Value, json};
 
@@ -73,24 +71,8 @@ impl Plan {
             tokens += e.len();
             examples.push(e);
         }
-        let batch = postgrad_data::Batch::from_rows(&[examples.iter().collect()], tokens, 0)?;
-        let mut pass = Pass::segments(batch.len, &batch.segments, &batch.positions);
-        pass.checkpoint = self.settings.checkpointing;
-        let mut fastest = f64::INFINITY;
-        for _ in 0..2 {
-            let started = Instant::now();
-            let hidden = model.decoder.hidden(&batch.tokens, &Walk::Tape(&pass));
-            let head = model.decoder.head();
-            let n = batch.trained().max(1) as f32;
-            let ce = ops::cross_entropy(&hidden, &head, &batch.targets, &batch.weights, n, CeOptions::default());
-            drop(hidden);
-            backward(&ce.loss);
-            fastest = fastest.min(started.elapsed().as_secs_f64());
-        }
-        // The optimiser reads and writes five arrays the size of the trained weights; 10 GB/s is a careful guess.
-        let update = self.trainable as f64 * 20.0 / 10e9;
         let update_tokens = self.mean_length.max(1.0) * self.settings.batch as f64;
-        let seconds_per_update = fastest * update_tokens / tokens.max(1) as f64 + update;
+        let seconds_per_update = update_seconds(&model.decoder, &examples, self.settings.checkpointing, update_tokens)?;
         let memory = peak_memory() as f64 / 1e6 + self.trainable as f64 * 8.0 / 1e6;
         self.measured = Some(Measured {
             tokens_per_s: update_tokens / seconds_per_update,
@@ -171,14 +153,5 @@ impl Plan {
             "tokens_per_s": self.measured.as_ref().map(|m| m.tokens_per_s.round()),
             "sources": Settings::sources(self.tuned == Tuned::Lora).into_iter()
                 .map(|(name, value, from)| json!({"name": name, "value": value, "source": from})).collect::<Vec<_>>()})
-    }
-}
-
-/// `45 s`, `12 min`, `3.4 h`.
-pub fn time(seconds: f64) -> String {
-    match seconds {
-        s if s < 90.0 => format!("{s:.0} s"),
-        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
     }
 }

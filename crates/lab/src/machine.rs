@@ -20,6 +20,7 @@ fn kilobytes(text: &str) -> Option<u64> {
     Some(text.strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
+/// The processor's name.
 pub fn cpu_model() -> String {
     proc_field("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.into())
 }
@@ -43,6 +44,11 @@ pub fn memory() -> (u64, u64) {
 /// The largest resident memory of this process so far, bytes.
 pub fn peak_memory() -> u64 {
     proc_field("/proc/self/status", "VmHWM").as_deref().and_then(kilobytes).unwrap_or(0)
+}
+
+/// Lets [`peak_memory`] begin again from what is resident now. Where the system refuses, it stays the peak of the process.
+pub fn reset_peak_memory() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 /// Bytes free on the file system of a path, or of its nearest parent that exists.
