@@ -128,7 +128,71 @@ impl Adapter {
     }
 }
 
+impl LoraModule {
+    /// Frobenius norm of `scaling * B A`, from the small products B'B and A A'.
+    pub fn norm(&self) -> f64 {
+        let (a, b) = (self.a.tensor(), self.b.tensor());
+        let (r, inp) = (a.dim(0), a.dim(1));
+        let (a, b) = (a.data(), b.data());
+        let dot = |x: &mut dyn Iterator<Item = (f32, f32)>| x.map(|(x, y)| f64::from(x) * f64::from(y)).sum::<f64>();
+        let mut sum = 0.0;
+        for i in 0..r {
+            for j in 0..r {
+                let aa = dot(&mut a[i * inp..][..inp].iter().copied().zip(a[j * inp..][..inp].iter().copied()));
+                let bb = dot(&mut b.chunks_exact(r).map(|row| (row[i], row[j])));
+                sum += aa * bb;
+            }
+        }
+        f64::from(self.scaling.abs()) * sum.max(0.0).sqrt()
+    }
+}
+
+impl Adapter {
+    /// An adapter of the same shape and of the same Frobenius norm in each module, in a random direction: normal sides, frozen.
+    pub fn random_like(&self, weights: &Weights, stream: &Stream) -> Self {
+        let mut other = self.clone();
+        for (id, m) in &mut other.modules {
+            let mut stream = stream.child(module_name(weights.name(*id)));
+            let want = m.norm();
+            for side in [&mut m.a, &mut m.b] {
+                let shape = side.tensor().shape();
+                let drawn = (0..shape.len()).map(|_| stream.normal() as f32).collect();
+                *side = Weight::Frozen(Tensor::new(drawn, shape.dims()));
+            }
+            let factor = (want / m.norm().max(f64::MIN_POSITIVE)) as f32;
+            m.b = Weight::Frozen(m.b.tensor() * factor);
+        }
+        other
+    }
+}
+
 /// `model.layers.0.self_attn.q_proj.weight` without its last part.
 pub fn module_name(weight: &str) -> &str {
     weight.strip_suffix(".weight").unwrap_or(weight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::decoder::Decoder;
+
+    #[test]
+    fn a_random_adapter_has_the_norm_of_its_model() {
+        let mut d =
+            Decoder::random(Config::llama(20, 8, 1, 2, 1, 12, 16, true), &Stream::new(1, &["base"])).unwrap();
+        d.add_lora("a", LoraSpec { rank: 3, ..LoraSpec::default() }, &Stream::new(1, &["tune"])).unwrap();
+        d.params().iter().for_each(|p| p.update(|w| w.iter_mut().enumerate().for_each(|(i, w)| *w += (i % 5) as f32)));
+        let adapter = &d.adapters[0];
+        let other = adapter.random_like(&d.weights, &Stream::new(2, &["tune"]));
+        for (id, m) in &adapter.modules {
+            // The norm of the product itself.
+            let mut w = vec![0.0; m.b.tensor().dim(0) * m.a.tensor().dim(1)];
+            let (a, b) = (m.a.tensor(), m.b.tensor());
+            product((b.dim(0), a.dim(1), 3), &mut w, a.dim(1), false, Mat::rows(b.data(), 3), Mat::rows(a.data(), a.dim(1)), m.scaling);
+            let want = w.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+            assert!((m.norm() / want - 1.0).abs() < 1e-4 && (other.modules[id].norm() / want - 1.0).abs() < 1e-4);
+            assert_ne!(other.modules[id].b.tensor().data(), m.b.tensor().data());
+        }
+    }
 }
