@@ -16,6 +16,9 @@ pub struct Example {
     pub place: Place,
     /// Examples of one record (or of one pair) share it.
     pub group: u64,
+    /// Factor on the trained adapter for this example, forward and backward (column `adapter_scale`); none is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_scale: Option<f32>,
 }
 
 impl Example {

@@ -162,7 +162,14 @@ impl Renderer {
             Body::PromptCompletion { prompt, completion } if !self.chat => self.completion(prompt, completion)?,
             _ => self.conversation(&record.messages().unwrap_or_default(), record.tools.as_ref())?,
         };
+        let adapter_scale = match record.columns.get("adapter_scale") {
+            None | Some(Value::Null) => None,
+            Some(value) => Some(value.as_f64().map(|x| x as f32).filter(|x| x.is_finite()).ok_or_else(|| {
+                Error::work(format!("`adapter_scale` is {value}, not a finite number")).at(&record.place)
+            })?),
+        };
         for example in &mut rendered.examples {
+            example.adapter_scale = adapter_scale;
             example.weight = record.weight;
             example.place = record.place.clone();
             example.group = record.id;

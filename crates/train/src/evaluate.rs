@@ -8,7 +8,7 @@ use postgrad_tensor::no_grad;
 use postgrad_tensor::ops::{self, CeOptions};
 
 use crate::corrupt::{Spot, replaced};
-use crate::sft::cut;
+use crate::sft::{adapter_scales, cut};
 
 /// Solves a set's problems: one verdict a problem.
 pub type Judge<'a> = &'a dyn Fn(&Decoder) -> Result<Vec<bool>>;
@@ -94,7 +94,8 @@ pub fn token_losses(
         }
         let first = out.len();
         let batch = replaced(&group, spots.get(first..first + group.len()).unwrap_or_default(), false)?;
-        let pass = Pass::segments(batch.len, &batch.segments, &batch.positions);
+        let mut pass = Pass::segments(batch.len, &batch.segments, &batch.positions);
+        pass.row_scales = adapter_scales(decoder, &group, &batch);
         let nll = no_grad(|| {
             let hidden = decoder.hidden(&batch.tokens, &Walk::Tape(&pass));
             let ones: Vec<f32> = batch.weights.iter().map(|w| if *w == 0.0 { 0.0 } else { 1.0 }).collect();

@@ -7,6 +7,7 @@
 //!
 //! Left out on purpose: what a run is stored in (events go to a sink), and data files (examples come from a source).
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use postgrad_base::cancel::Cancel;
@@ -295,6 +296,7 @@ impl Sft<'_> {
         for (i, batch) in batches.iter().enumerate() {
             let mut pass = Pass::segments(batch.len, &batch.segments, &batch.positions);
             pass.checkpoint = self.settings.checkpointing;
+            pass.row_scales = adapter_scales(self.decoder, &micros[i], batch);
             pass.dropout = Some(dropout.nth(i as u64).next_u64());
             if let Some(c) = corrupt {
                 c.hide(&mut pass, &micros[i], &spots[i], self.decoder);
@@ -374,6 +376,19 @@ impl Sft<'_> {
         dir.prune(self.settings.keep, best)?;
         self.sink.emit(&Event::new("checkpoint", state.step).with("path", path.display().to_string()))
     }
+}
+
+/// Row factors of the adapters in training, where an example has a scale of its own; without trained adapters, of the last.
+pub(crate) fn adapter_scales(decoder: &Decoder, examples: &[&Example], batch: &Batch) -> Vec<(String, Arc<[f32]>)> {
+    if examples.iter().all(|e| e.adapter_scale.is_none()) {
+        return vec![];
+    }
+    // A batch leaves empty examples out of its count.
+    let scales: Vec<f32> = examples.iter().filter(|e| !e.is_empty()).map(|e| e.adapter_scale.unwrap_or(1.0)).collect();
+    let rows: Arc<[f32]> = batch.example_of.iter().map(|e| scales.get(*e as usize).copied().unwrap_or(1.0)).collect();
+    let trained: Vec<_> = decoder.adapters.iter().filter(|a| !a.params().is_empty()).collect();
+    let scaled = if trained.is_empty() { decoder.adapters.last().into_iter().collect() } else { trained };
+    scaled.into_iter().map(|a| (a.name.clone(), rows.clone())).collect()
 }
 
 /// Cuts examples, in order, into groups of at most `tokens` (one example at least).

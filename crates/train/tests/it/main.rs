@@ -10,7 +10,7 @@ use postgrad_base::{Error, Result, Stream};
 use postgrad_data::Example;
 use postgrad_nn::config::Config;
 use postgrad_nn::{Decoder, LoraSpec, Weight};
-use postgrad_tensor::Tensor;
+use postgrad_tensor::{Param, Tensor};
 use postgrad_train::evaluate::{self, EvalSet};
 use postgrad_train::run_dir::{RunDir, places};
 use postgrad_train::sft::Ended;
@@ -247,4 +247,70 @@ fn nothing_to_train_on_and_strange_tokens_are_errors() {
     };
     assert!(run(&mut source).unwrap_err().to_string().contains("token 99 is outside the model's vocabulary of 50"));
     assert_eq!(run(&mut InMemory::new(vec![], Stream::new(0, &["data"]))).unwrap_err().exit_code(), 2);
+}
+
+#[test]
+fn examples_with_scales_of_their_own_train_alike_in_a_batch_and_one_by_one() {
+    let gradients = |examples: &[Example], micro_tokens: usize| {
+        let mut m = model();
+        // B is zero at first, and then A has no gradient.
+        m.adapters[0].spec.dropout = 0.0;
+        m.params().iter().for_each(|p| p.update(|w| w.iter_mut().for_each(|w| *w += 0.1)));
+        let settings = Settings {
+            steps: Some(1),
+            batch: examples.len(),
+            micro_tokens,
+            clip: None,
+            normalizer: Normalizer::Constant(10.0),
+            ..settings()
+        };
+        let mut seen = Vec::new();
+        let mut keep = |_: u64, params: &[Param]| {
+            seen = params.iter().flat_map(|p| p.grad().map(|g| g.data().to_vec()).unwrap_or_default()).collect();
+        };
+        let mut source = InMemory::new(examples.to_vec(), Stream::new(0, &["data"]));
+        let sft = Sft {
+            decoder: &m,
+            settings: &settings,
+            groups: None,
+            source: &mut source,
+            evals: vec![],
+            sink: &mut Memory::default(),
+            cancel: Default::default(),
+            progress: Mode::Quiet,
+            dir: None,
+            sampler: None,
+            edit_grads: Some(&mut keep),
+            constrain: None,
+        };
+        sft.run().unwrap();
+        seen
+    };
+    let mut all = examples(4);
+    for (e, scale) in all.iter_mut().zip([Some(0.0), Some(0.25), None, Some(1.5)]) {
+        e.adapter_scale = scale;
+    }
+    let batch = gradients(&all, 4096);
+    let mut sum = vec![0.0f32; batch.len()];
+    for e in &all {
+        gradients(std::slice::from_ref(e), 4096).iter().zip(&mut sum).for_each(|(g, s)| *s += g);
+    }
+    let largest = sum.iter().fold(0.0f32, |m, g| m.max(g.abs()));
+    let worst = |other: &[f32]| other.iter().zip(&sum).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(largest > 0.0 && worst(&batch) < 1e-5 * largest.max(1.0), "{} of {largest}", worst(&batch));
+    assert!(worst(&gradients(&all, 8)) < 1e-5 * largest.max(1.0), "cut into passes");
+    // A scale of 0 leaves no gradient, and the scale is no mere weight.
+    assert!(gradients(&all[..1], 4096).iter().all(|g| *g == 0.0));
+    let plain: Vec<Example> = all.iter().map(|e| Example { adapter_scale: None, ..e.clone() }).collect();
+    assert!(worst(&gradients(&plain, 4096)) > 1e-3 * largest);
+    // Losses without gradients take the same scales.
+    let m = model();
+    m.params().iter().for_each(|p| p.update(|w| w.iter_mut().for_each(|w| *w += 0.1)));
+    let together = evaluate::losses(&m, &all, 4096).unwrap();
+    for (e, want) in all.iter().zip(&together) {
+        let mut own = m.clone();
+        own.adapters[0].scale = e.adapter_scale.unwrap_or(1.0);
+        let alone = evaluate::losses(&own, &[Example { adapter_scale: None, ..e.clone() }], 4096).unwrap();
+        assert!((alone[0].sum - want.sum).abs() < 1e-4);
+    }
 }
