@@ -62,7 +62,8 @@ pub fn run(args: Args, app: &App) -> Result<()> {
     let specs: Vec<&String> = args.model.iter().chain(&args.compare).collect();
     let mut sides = Vec::with_capacity(specs.len());
     for spec in specs {
-        let model = resolve_model(spec, args.adapter.as_deref())?;
+        let mut model = resolve_model(spec, args.adapter.as_deref())?;
+        args.sampling.scale(&mut model)?;
         model.warnings.iter().for_each(|w| note(&format!("note: {w}")));
         let options = args.sampling.over(Options::of(&model))?;
         if !model.renderer.has_template() {

@@ -121,7 +121,8 @@ pub fn run(args: Args, app: &App) -> Result<()> {
     if args.samples > 1 && matches!(kind, Kind::Choice | Kind::Perplexity) {
         return Err(Error::usage(format!("--samples is for answers, and `{}` draws none", kind.name())));
     }
-    let model = resolve_model(&args.model, args.adapter.as_deref())?;
+    let mut model = resolve_model(&args.model, args.adapter.as_deref())?;
+    args.sampling.scale(&mut model)?;
     let mut options = options;
     if args.sampling.max_tokens.is_none() {
         options.max_tokens = model.generation.max_new_tokens.unwrap_or(options.max_tokens);
@@ -184,6 +185,7 @@ pub fn run(args: Args, app: &App) -> Result<()> {
     let found = json!({
         "model": model.name,
         "adapter": args.adapter,
+        "adapter_scale": args.sampling.adapter_scale,
         "data": args.data,
         "kind": kind.name(),
         "template": !plain,

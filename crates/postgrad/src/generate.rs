@@ -102,7 +102,8 @@ pub fn run(args: Args, app: &App) -> Result<()> {
         return Err(Error::usage("-n is 0, and must be 1 or more"));
     }
     let records = prompts(&args)?;
-    let model = resolve_model(&args.model, args.adapter.as_deref())?;
+    let mut model = resolve_model(&args.model, args.adapter.as_deref())?;
+    args.sampling.scale(&mut model)?;
     let options = args.sampling.over(Options { n: args.n, ..Options::of(&model) })?;
     check(&options)?;
     if !app.json {
@@ -197,6 +198,7 @@ fn ask(args: &Args, model: &ModelFolder, options: &Options, records: Vec<(Value,
     let common = json!([
         args.model,
         args.adapter,
+        args.sampling.adapter_scale,
         args.raw,
         args.system,
         args.logprobs,

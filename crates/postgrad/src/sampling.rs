@@ -35,6 +35,9 @@ pub struct SamplingArgs {
     /// A text that ends an answer and is cut off; may be given several times
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
+    /// Factor on the model's adapter: 0 is off, 1 as trained, between and beyond for methods that make it a knob
+    #[arg(long, visible_alias = "valve", value_name = "X", allow_negative_numbers = true)]
+    pub adapter_scale: Option<f32>,
     /// Of the random draws
     #[arg(long, default_value_t = 0, value_name = "SEED")]
     pub seed: u64,
@@ -47,6 +50,11 @@ impl SamplingArgs {
     /// Refuses what is out of range, before a model is loaded.
     pub fn check(&self) -> Result<()> {
         self.over(Options::greedy(256)).map(|_| ())
+    }
+
+    /// Gives the model's adapters their run-time scale.
+    pub fn scale(&self, model: &mut ModelFolder) -> Result<()> {
+        self.adapter_scale.map_or(Ok(()), |x| model.scale_adapters(x))
     }
 
     /// Flags over `base` (the model's own defaults, or greedy). A filter without a temperature draws at temperature 1.

@@ -108,6 +108,19 @@ impl ModelFolder {
         Ok(id as u32)
     }
 
+    /// Sets the run-time scale of the adapters: 0 is the model without them, 1 as they were trained, others between and beyond.
+    pub fn scale_adapters(&mut self, scale: f32) -> Result<()> {
+        if !scale.is_finite() {
+            return Err(Error::usage(format!("an adapter scale of {scale} is no number to multiply with")));
+        }
+        if self.decoder.adapters.is_empty() {
+            return Err(Error::usage(format!("`{}` has no adapter to scale", self.name))
+                .help("give an adapter folder; an adapter merged into the weights has no scale any more"));
+        }
+        self.decoder.adapters.iter_mut().for_each(|a| a.scale = scale);
+        Ok(())
+    }
+
     /// Rows of the vocabulary may exceed the tokenizer's ids, not the reverse.
     fn check_vocabulary(&self) -> Result<()> {
         let (rows, ids) = (self.decoder.config.vocab_size, self.renderer.tokenizer().vocab_size());

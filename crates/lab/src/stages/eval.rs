@@ -41,6 +41,9 @@ pub struct Config {
     pub stop: Vec<String>,
     #[serde(default)]
     pub system: Option<String>,
+    /// Run-time scale of the model's adapters (1: as trained).
+    #[serde(default)]
+    pub adapter_scale: Option<f32>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +83,10 @@ impl Stage for Eval {
     }
 
     fn run(config: Config, cx: &Cx) -> Result<()> {
-        let model = cx.model(&config.model)?;
+        let mut model = cx.model(&config.model)?;
+        if let Some(scale) = config.adapter_scale {
+            model.scale_adapters(scale)?;
+        }
         let mut items = cx.items(&config.data)?;
         items.truncate(config.limit.unwrap_or(usize::MAX));
         let asker = Asker { system: config.system.clone(), ..Asker::new(model.renderer.clone()) };
@@ -123,7 +129,8 @@ impl Stage for Eval {
     }
 }
 
-fn answered(responses: &[answers::Response]) -> Value {
+/// The figures of an item's answers, as the mean over them.
+pub fn answered(responses: &[answers::Response]) -> Value {
     let mean = |f: &dyn Fn(&answers::Response) -> f64| responses.iter().map(f).sum::<f64>() / responses.len() as f64;
     json!({
         "accuracy": mean(&|r| f64::from(r.right(false))),

@@ -98,18 +98,21 @@ pub struct Lora {
     pub alpha: f32,
     pub dropout: f32,
     pub rank_stabilized: bool,
+    /// Go on with the adapter that `model` brings, with its own rank and alpha, in place of a fresh one.
+    #[serde(rename = "continue")]
+    pub go_on: bool,
 }
 
 impl Default for Lora {
     fn default() -> Self {
         let LoraSpec { rank, alpha, dropout, rank_stabilized } = LoraSpec::default();
-        Self { rank, alpha, dropout, rank_stabilized }
+        Self { rank, alpha, dropout, rank_stabilized, go_on: false }
     }
 }
 
 impl Lora {
     pub fn spec(&self) -> LoraSpec {
-        let Self { rank, alpha, dropout, rank_stabilized } = *self;
+        let Self { rank, alpha, dropout, rank_stabilized, .. } = *self;
         LoraSpec { rank, alpha, dropout, rank_stabilized }
     }
 }
@@ -226,6 +229,16 @@ impl Stage for Sft {
 }
 
 fn make_trainable(model: &mut ModelFolder, config: &Config, cx: &Cx) -> Result<()> {
+    if let Some(lora) = config.lora.as_ref().filter(|l| l.go_on) {
+        let decoder = &mut model.decoder;
+        let [adapter] = &mut decoder.adapters[..] else {
+            return Err(Error::usage(format!("`{}` has {} adapters to go on with", config.model, decoder.adapters.len()))
+                .help("name a stage that trained a LoRA, or leave `continue` out"));
+        };
+        adapter.spec.dropout = lora.dropout;
+        adapter.set_trained(&decoder.weights, true);
+        return Ok(());
+    }
     if let Some(lora) = &config.lora {
         let stream = cx.stream("tune").child("adapter");
         return model.decoder.add_lora("tuned", lora.spec(), &stream);
@@ -362,5 +375,32 @@ mod tests {
         ];
         let config = json!({"model": "@base", "data": "@data", "steps": 2, "batch": 2, "lr": 1e-3});
         golden(&Kind::of::<Sft>(), &config, &inputs, "8396cbb73ed1f32f");
+    }
+
+    #[test]
+    fn a_lora_goes_on_where_it_was_left() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/chat");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.jsonl");
+        std::fs::write(&file, "{\"prompt\":\"2+2?\",\"completion\":\"4\"}\n").unwrap();
+        let data = || ("data", Place::Data(vec![file.display().to_string()]));
+        let kind = Kind::of::<Sft>();
+        let run = |name: &str, base: Place, lora: serde_json::Value| {
+            let config = json!({"model": "@base", "data": "@data", "steps": 1, "batch": 1, "lr": 1e-2, "warmup": 0.0,
+                "decay": "constant", "lora": lora});
+            crate::stage::alone(&kind, &config, &[("base", base), data()], 0, &dir.path().join(name))
+        };
+        let whole = || Place::Model(fixtures.join("model-chatml"));
+        run("one", whole(), json!({"rank": 2})).unwrap();
+        run("two", Place::Stage(dir.path().join("one")), json!({"continue": true})).unwrap();
+        let norms = |name: &str| {
+            let model = ModelFolder::load(&dir.path().join(name).join("adapter")).unwrap();
+            assert_eq!((model.decoder.adapters.len(), model.decoder.adapters[0].spec.rank), (1, 2));
+            model.decoder.adapters[0].modules.values().map(|m| m.norm()).sum::<f64>()
+        };
+        let (one, two) = (norms("one"), norms("two"));
+        assert!(one > 0.0 && two > 1.2 * one, "{one} {two}");
+        let e = run("three", whole(), json!({"continue": true})).err().unwrap();
+        assert_eq!(e.exit_code(), 2);
     }
 }
