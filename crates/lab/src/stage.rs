@@ -306,10 +306,12 @@ pub fn asked(record: Record) -> Result<Asked> {
         }
         _ => None,
     };
+    // The folder of a file says nothing of the item, and is another on every machine.
+    let (name, other) = (record.place.file.rsplit('/').next().unwrap_or_default(), record.id >> 40);
+    let place = format!("{name}:{}", record.place.line);
+    let place = if other == 0 { place } else { format!("{other}/{place}") };
     let mut item = Asked::of_record(record);
-    if let Some(p) = &problem {
-        item.id = p.id.clone();
-    }
+    item.id = problem.as_ref().map_or(place, |p| p.id.clone());
     item.problem = problem;
     Ok(item)
 }

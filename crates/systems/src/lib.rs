@@ -3,10 +3,12 @@
 //! A system is a recipe in `recipes/<slug>/`; what its stages need beyond the general kinds of `postgrad_lab::stages` stands
 //! here. A part that two systems need lives on a lower floor.
 
+pub mod cot_valve;
 pub mod recipes;
 mod masked_thought;
 
 pub use masked_thought::Occlusion;
+pub mod skill_graft;
 
 use postgrad_lab::stage::Kind;
 
@@ -15,4 +17,8 @@ pub fn kinds() -> Vec<Kind> {
     let mut kinds = postgrad_lab::stages::kinds();
     kinds.push(Kind::of::<Occlusion>());
     kinds
+    let mut all = postgrad_lab::stages::kinds();
+    all.extend(cot_valve::kinds());
+    all.extend(skill_graft::kinds());
+    all
 }

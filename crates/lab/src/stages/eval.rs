@@ -141,12 +141,14 @@ pub fn answered(responses: &[answers::Response]) -> Value {
     })
 }
 
-/// A row of an item with its problem's cluster and knobs.
+/// A row of an item with its problem's cluster and knobs; without a problem, its column `cluster` says what it shares.
 pub fn row(item: &Asked, metrics: Value) -> Item {
     let mut all: Map<String, Value> = match &item.problem {
         Some(p) => p.difficulty.0.iter().map(|(k, v)| (k.clone(), json!(v))).collect(),
         None => Map::new(),
     };
     all.extend(metrics.as_object().cloned().unwrap_or_default());
-    Item { item: item.id.clone(), cluster: item.problem.as_ref().map(|p| p.cluster.clone()), metrics: all }
+    let named = || item.record.columns.get("cluster").and_then(Value::as_str).map(String::from);
+    let cluster = item.problem.as_ref().map(|p| p.cluster.clone()).or_else(named);
+    Item { item: item.id.clone(), cluster, metrics: all }
 }

@@ -8,7 +8,7 @@ mod sft;
 pub use choice::Choice;
 pub use draw::Draw;
 pub use eval::{Eval, answered, row};
-pub use sft::Sft;
+pub use sft::{Inputs, Sft};
 
 use crate::stage::Kind;
 
