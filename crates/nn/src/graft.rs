@@ -254,12 +254,29 @@ impl Moved {
     }
 }
 
+/// What a gradient of S is divided by before a step: the sigmoid's slope and the movements are tiny and differ by model, so a
+/// plain learning rate is of the order of 1e7 and must be found anew for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scale {
+    /// The largest |dL/dS| of the first step: the learning rate is how far that entry goes then.
+    #[default]
+    First,
+    /// The largest |dL/dS| of each step: no entry goes further than the learning rate. Entries near the flip, where the slope
+    /// is steepest, hold all others back.
+    Each,
+    /// 1.
+    Plain,
+}
+
 /// A mask under optimisation: g(S) around a base.
 pub struct Soft {
     base: Vec<Vec<bool>>,
     s: Vec<Vec<f32>>,
     /// S flips an entry where it exceeds this.
     bias: f32,
+    /// The largest |dL/dS| of the first step.
+    first: f32,
 }
 
 /// dg/dS over (1 - 2 base): the slope of the sigmoid.
@@ -274,7 +291,7 @@ impl Soft {
     /// # Errors
     /// A base with entries that no mask may hold.
     pub fn new(moved: &Moved, base: &Graft, bias: f32, init: Option<&Stream>) -> Result<Self> {
-        let mut soft = Self { base: vec![], s: vec![], bias };
+        let mut soft = Self { base: vec![], s: vec![], bias, first: 0.0 };
         if let Some(name) = base.entries.keys().find(|n| !moved.shifts.iter().any(|s| s.name == **n)) {
             return Err(Error::usage("the base mask has entries of a tensor that is left out").at(name));
         }
@@ -349,13 +366,20 @@ impl Soft {
         .collect()
     }
 
-    /// S <- S - lr dL/dS; `normalised` divides by the largest |dL/dS|, so that no entry moves by more than `lr`.
-    pub fn step(&mut self, gradients: &[Vec<f32>], lr: f32, normalised: bool) {
+    /// S <- S - lr dL/dS / scale.
+    pub fn step(&mut self, gradients: &[Vec<f32>], lr: f32, scale: Scale) {
         let largest = gradients.iter().flatten().fold(0.0f32, |m, g| m.max(g.abs()));
-        if normalised && largest == 0.0 {
+        if largest == 0.0 {
             return;
         }
-        let lr = if normalised { lr / largest } else { lr };
+        if self.first == 0.0 {
+            self.first = largest;
+        }
+        let lr = match scale {
+            Scale::First => lr / self.first,
+            Scale::Each => lr / largest,
+            Scale::Plain => lr,
+        };
         for (s, g) in self.s.iter_mut().zip(gradients) {
             s.iter_mut().zip(g).for_each(|(s, g)| *s -= lr * g);
         }
@@ -497,24 +521,30 @@ mod tests {
                         assert!((a - b).abs() <= 1e-3 * largest, "{}: {a} {b}", leaf.name());
                     }
                 }
-                soft.step(&analytic, 2.0, true);
+                soft.step(&analytic, 2.0, Scale::Each);
             }
         }
     }
 
     #[test]
-    fn at_rest_the_rounded_mask_is_its_base_and_normalised_steps_are_bounded() {
+    fn at_rest_the_rounded_mask_is_its_base_and_steps_have_their_scale() {
         let (pre, tuned) = pair(true);
         let m = moved(&pre, &tuned);
         let base = m.top(40);
         let mut soft = Soft::new(&m, &base, 10.0, None).unwrap();
         assert_eq!(soft.rounded(&m), base);
         let mut gradients: Vec<Vec<f32>> = soft.s.iter().map(|s| vec![0.0; s.len()]).collect();
-        soft.step(&gradients, 1.0, true);
+        soft.step(&gradients, 1.0, Scale::Each);
         assert_eq!(soft.rounded(&m), base);
         (gradients[0][0], gradients[1][3]) = (-2e-9, 1e-9);
-        soft.step(&gradients, 11.0, true);
-        assert_eq!((soft.s[0][0], soft.s[1][3]), (11.0, -5.5));
+        let close = |a: f32, b: f32| (a - b).abs() < 1e-4;
+        soft.step(&gradients, 11.0, Scale::Each);
+        assert!(close(soft.s[0][0], 11.0) && close(soft.s[1][3], -5.5));
+        gradients[0][0] = -4e-9;
+        soft.step(&gradients, 1.0, Scale::First);
+        assert!(close(soft.s[0][0], 13.0) && close(soft.s[1][3], -6.0));
+        soft.step(&gradients, 1e9, Scale::Plain);
+        assert!(close(soft.s[0][0], 17.0) && close(soft.s[1][3], -7.0));
         assert_eq!(soft.rounded(&m).common(&base) + 1, soft.rounded(&m).count().max(base.count()));
     }
 

@@ -21,7 +21,7 @@ use postgrad_lab::store::Item;
 use postgrad_nn::Decoder;
 use postgrad_nn::checkpoint::Dtype;
 use postgrad_nn::decoder::{Pass, Walk};
-use postgrad_nn::graft::{Graft, LEFT_OUT, Moved, Soft};
+use postgrad_nn::graft::{Graft, LEFT_OUT, Moved, Scale, Soft};
 use postgrad_reason::ModelFolder;
 use postgrad_tasks::Split;
 use postgrad_tensor::ops::{self, CeOptions};
@@ -103,12 +103,12 @@ pub struct GraftConfig {
     pub steps: u64,
     #[serde(default = "batch")]
     pub batch: usize,
-    /// Largest step of any entry of S, or (not normalised) the plain learning rate: the authors' is 1e7.
+    /// With scale = "first" how far the entry with the largest gradient goes in the first step; with "plain" the learning rate
+    /// itself: the authors' is 1e7.
     #[serde(default = "lr")]
     pub lr: f32,
-    /// Divide the gradient by its largest entry.
-    #[serde(default = "yes")]
-    pub normalised: bool,
+    #[serde(default)]
+    pub scale: Scale,
     /// S flips an entry where it exceeds this.
     #[serde(default = "bias")]
     pub bias: f32,
@@ -133,9 +133,6 @@ fn batch() -> usize {
 }
 fn lr() -> f32 {
     1.0
-}
-fn yes() -> bool {
-    true
 }
 fn bias() -> f32 {
     10.0
@@ -286,7 +283,7 @@ impl Search<'_> {
             }
             backward(&loss);
             let gradients = soft.gradients(self.moved, &decoder.weights);
-            soft.step(&gradients, c.lr, c.normalised);
+            soft.step(&gradients, c.lr, c.scale);
             progress.set(step, &format!("loss {:.4}", loss.item()));
             if !step.is_multiple_of(c.eval_every) && step != c.steps {
                 continue;
