@@ -179,8 +179,7 @@ mod tests {
 
     #[test]
     fn a_random_adapter_has_the_norm_of_its_model() {
-        let mut d =
-            Decoder::random(Config::llama(20, 8, 1, 2, 1, 12, 16, true), &Stream::new(1, &["base"])).unwrap();
+        let mut d = Decoder::random(Config::llama(20, 8, 1, 2, 1, 12, 16, true), &Stream::new(1, &["base"])).unwrap();
         d.add_lora("a", LoraSpec { rank: 3, ..LoraSpec::default() }, &Stream::new(1, &["tune"])).unwrap();
         d.params().iter().for_each(|p| p.update(|w| w.iter_mut().enumerate().for_each(|(i, w)| *w += (i % 5) as f32)));
         let adapter = &d.adapters[0];
@@ -189,7 +188,15 @@ mod tests {
             // The norm of the product itself.
             let mut w = vec![0.0; m.b.tensor().dim(0) * m.a.tensor().dim(1)];
             let (a, b) = (m.a.tensor(), m.b.tensor());
-            product((b.dim(0), a.dim(1), 3), &mut w, a.dim(1), false, Mat::rows(b.data(), 3), Mat::rows(a.data(), a.dim(1)), m.scaling);
+            product(
+                (b.dim(0), a.dim(1), 3),
+                &mut w,
+                a.dim(1),
+                false,
+                Mat::rows(b.data(), 3),
+                Mat::rows(a.data(), a.dim(1)),
+                m.scaling,
+            );
             let want = w.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
             assert!((m.norm() / want - 1.0).abs() < 1e-4 && (other.modules[id].norm() / want - 1.0).abs() < 1e-4);
             assert_ne!(other.modules[id].b.tensor().data(), m.b.tensor().data());

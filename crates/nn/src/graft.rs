@@ -299,9 +299,9 @@ impl Soft {
             let n = shift.delta.len();
             let mut flags = vec![false; n];
             for i in base.entries.get(&shift.name).into_iter().flatten() {
-                *flags.get_mut(*i as usize).ok_or_else(|| {
-                    Error::usage("the base mask does not fit this tensor").at(&shift.name)
-                })? = true;
+                *flags
+                    .get_mut(*i as usize)
+                    .ok_or_else(|| Error::usage("the base mask does not fit this tensor").at(&shift.name))? = true;
             }
             let mut stream = init.map(|s| s.child(&shift.name));
             soft.s.push((0..n).map(|_| stream.as_mut().map_or(0.0, Stream::f32)).collect());
@@ -396,7 +396,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn pair(tied: bool) -> (Decoder, Decoder) {
-        let config = Config { attention_bias: AttentionBias { q: true, k: true, v: true, o: false }, ..Config::llama(30, 16, 2, 2, 1, 24, 32, tied) };
+        let config = Config {
+            attention_bias: AttentionBias { q: true, k: true, v: true, o: false },
+            ..Config::llama(30, 16, 2, 2, 1, 24, 32, tied)
+        };
         let [pre, mut tuned] = [1, 1].map(|s| Decoder::random(config.clone(), &Stream::new(s, &["base"])).unwrap());
         let mut s = Stream::new(2, &["tune"]);
         tuned.weights.train(|name| !LEFT_OUT.contains(&name));
@@ -412,7 +415,10 @@ mod tests {
     }
 
     fn bits(d: &Decoder) -> Vec<u32> {
-        d.weights.iter().flat_map(|(_, _, w)| w.tensor().data().iter().map(|x| x.to_bits()).collect::<Vec<_>>()).collect()
+        d.weights
+            .iter()
+            .flat_map(|(_, _, w)| w.tensor().data().iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+            .collect()
     }
 
     #[test]

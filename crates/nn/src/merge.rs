@@ -19,9 +19,9 @@ pub fn check(a: &Decoder, b: &Decoder) -> Result<()> {
     let names = |w: &Weights| w.iter().map(|(_, n, w)| (n.to_string(), w.tensor().shape())).collect::<Vec<_>>();
     let (ours, theirs) = (names(&a.weights), names(&b.weights));
     match ours.iter().zip(&theirs).find(|(x, y)| x != y) {
-        Some(((name, was), (other, is))) => Err(Error::usage(format!(
-            "the models have other tensors: `{name}` {was:?} here, `{other}` {is:?} there"
-        ))),
+        Some(((name, was), (other, is))) => {
+            Err(Error::usage(format!("the models have other tensors: `{name}` {was:?} here, `{other}` {is:?} there")))
+        }
         None if ours.len() != theirs.len() => Err(Error::usage("the models have other numbers of tensors")),
         None => Ok(()),
     }

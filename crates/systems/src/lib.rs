@@ -4,21 +4,17 @@
 //! here. A part that two systems need lives on a lower floor.
 
 pub mod cot_valve;
+pub mod masked_thought;
 pub mod recipes;
-mod masked_thought;
-
-pub use masked_thought::Occlusion;
 pub mod skill_graft;
 
 use postgrad_lab::stage::Kind;
 
 /// All kinds of stages: the general ones and the systems' own.
 pub fn kinds() -> Vec<Kind> {
-    let mut kinds = postgrad_lab::stages::kinds();
-    kinds.push(Kind::of::<Occlusion>());
-    kinds
     let mut all = postgrad_lab::stages::kinds();
     all.extend(cot_valve::kinds());
+    all.extend(masked_thought::kinds());
     all.extend(skill_graft::kinds());
     all
 }

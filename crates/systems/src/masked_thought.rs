@@ -12,13 +12,18 @@ use postgrad_base::progress::Progress;
 use postgrad_base::{Error, Result, Stream};
 use postgrad_data::{Example, Tokenizer};
 use postgrad_lab::Item;
-use postgrad_lab::stage::{Cx, Input, Stage};
+use postgrad_lab::stage::{Cx, Input, Kind, Stage};
 use postgrad_lab::stages::row;
 use postgrad_reason::ModelFolder;
 use postgrad_train::corrupt::Spot;
 use postgrad_train::evaluate::token_losses;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+/// The kinds of stages that stand here.
+pub fn kinds() -> Vec<Kind> {
+    vec![Kind::of::<Occlusion>()]
+}
 
 pub struct Occlusion;
 
@@ -147,7 +152,7 @@ impl Probes {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use postgrad_lab::stage::{Kind, Place, golden};
+    use postgrad_lab::stage::{Place, golden};
     use postgrad_nn::decoder::{Pass, Walk};
 
     use super::*;

@@ -279,7 +279,9 @@ impl Search<'_> {
             let examples: Vec<&Example> = order.take(c.batch).into_iter().map(|i| &train[i]).collect();
             let (loss, _) = objective.loss(&decoder, &examples)?;
             if !loss.item().is_finite() {
-                return Err(Error::work(format!("the loss is not finite at step {step}")).help("lower the learning rate"));
+                return Err(
+                    Error::work(format!("the loss is not finite at step {step}")).help("lower the learning rate")
+                );
             }
             backward(&loss);
             let gradients = soft.gradients(self.moved, &decoder.weights);
@@ -340,8 +342,11 @@ fn labels(examples: &[Example]) -> Result<Vec<u32>> {
     all.sort_unstable();
     all.dedup();
     if !(2..=MOST).contains(&all.len()) {
-        return Err(Error::usage(format!("the answers begin with {} different tokens, which are no labels", all.len()))
-            .help("loss = \"tokens\" takes answers of any kind"));
+        return Err(Error::usage(format!(
+            "the answers begin with {} different tokens, which are no labels",
+            all.len()
+        ))
+        .help("loss = \"tokens\" takes answers of any kind"));
     }
     Ok(all)
 }
@@ -377,9 +382,9 @@ impl Objective<'_> {
             .iter()
             .map(|e| {
                 let found = labels.binary_search(&e.tokens[answer_at(e)]);
-                found.map(|i| i as u32).map_err(|_| {
-                    Error::usage("the answer begins like none of the training data's labels").at(&e.place)
-                })
+                found
+                    .map(|i| i as u32)
+                    .map_err(|_| Error::usage("the answer begins like none of the training data's labels").at(&e.place))
             })
             .collect::<Result<Vec<u32>>>()?;
         let logits = ops::linear(&ops::embedding(&hidden, &rows), &ops::embedding(&decoder.head(), labels), None);
@@ -508,16 +513,17 @@ impl Stage for Agree {
                 .help("both must be evaluations of the same items"));
         }
         let of = |r: &Item, input: &Input| {
-            r.metrics.get(&config.column).cloned().ok_or_else(|| {
-                Error::usage(format!("the rows of `{input}` have no column `{}`", config.column))
-            })
+            r.metrics
+                .get(&config.column)
+                .cloned()
+                .ok_or_else(|| Error::usage(format!("the rows of `{input}` have no column `{}`", config.column)))
         };
         let rows = a
             .iter()
             .map(|r| {
-                let other = theirs.get(r.item.as_str()).ok_or_else(|| {
-                    Error::usage(format!("`{}` has no item {}", config.b, r.item))
-                })?;
+                let other = theirs
+                    .get(r.item.as_str())
+                    .ok_or_else(|| Error::usage(format!("`{}` has no item {}", config.b, r.item)))?;
                 let same = of(r, &config.a)? == of(other, &config.b)?;
                 let metrics = Map::from_iter([("same".to_string(), json!(f64::from(same)))]);
                 Ok(Item { metrics, ..r.clone() })
@@ -626,7 +632,10 @@ impl Stage for MadeUpRules {
                 rows.push(json!({"prompt": prompt, "completion": if yes { "yes" } else { "no" }, "cluster": word}));
             }
             if rows.len() == before {
-                return Err(Error::usage(format!("the rule has {before} different records of this split, not {}", config.n)));
+                return Err(Error::usage(format!(
+                    "the rule has {before} different records of this split, not {}",
+                    config.n
+                )));
             }
         }
         cx.spend("examples_drawn", rows.len() as u64);
@@ -726,7 +735,10 @@ mod tests {
             assert!(log.len() > 3, "entries were flipped: {log:?}");
             let key = |v: &Value| (v["accuracy"].as_f64().unwrap_or(0.0), -v["loss"].as_f64().unwrap());
             let best = log.iter().map(key).fold(key(&log[0]), |a, b| if b > a { b } else { a });
-            let kept = (found.get("score_accuracy").and_then(Value::as_f64).unwrap_or(0.0), -found["score_loss"].as_f64().unwrap());
+            let kept = (
+                found.get("score_accuracy").and_then(Value::as_f64).unwrap_or(0.0),
+                -found["score_loss"].as_f64().unwrap(),
+            );
             assert_eq!(kept, best, "the best rounded mask is kept");
             assert!(found["share"].as_f64().unwrap() <= 0.05);
             assert!(found["best_step"].as_u64().unwrap() > 0, "{found:?}");

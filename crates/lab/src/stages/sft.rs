@@ -232,8 +232,12 @@ fn make_trainable(model: &mut ModelFolder, config: &Config, cx: &Cx) -> Result<(
     if let Some(lora) = config.lora.as_ref().filter(|l| l.go_on) {
         let decoder = &mut model.decoder;
         let [adapter] = &mut decoder.adapters[..] else {
-            return Err(Error::usage(format!("`{}` has {} adapters to go on with", config.model, decoder.adapters.len()))
-                .help("name a stage that trained a LoRA, or leave `continue` out"));
+            return Err(Error::usage(format!(
+                "`{}` has {} adapters to go on with",
+                config.model,
+                decoder.adapters.len()
+            ))
+            .help("name a stage that trained a LoRA, or leave `continue` out"));
         };
         adapter.spec.dropout = lora.dropout;
         adapter.set_trained(&decoder.weights, true);

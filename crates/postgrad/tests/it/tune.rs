@@ -64,8 +64,7 @@ fn a_lora_and_a_full_tune_leave_models_that_can_be_used() {
     assert!(metrics.contains("\"accuracy\"") && metrics.contains("\"kind\":\"sample\""), "{metrics}");
     // The next fine-tune may begin from the run itself.
     let corrupt = "rate=0.5,mode=mask,warmup=0";
-    let flags =
-        ["--steps", "2", "--full", "--dtype", "bf16", "--train", "model.layers.*.mlp.*", "--corrupt", corrupt];
+    let flags = ["--steps", "2", "--full", "--dtype", "bf16", "--train", "model.layers.*.mlp.*", "--corrupt", corrupt];
     let out = tune_from(dir.path(), "sft-1", &flags).output().unwrap();
     assert!(out.status.success(), "{}", text(&out));
     let made = dir.path().join("runs/sft-2/model");
