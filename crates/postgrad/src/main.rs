@@ -15,6 +15,7 @@ mod frame;
 mod generate;
 mod lab;
 mod model;
+mod plan;
 mod quickstart;
 mod run;
 mod runs;
@@ -38,6 +39,7 @@ frame::commands! {
     Quickstart(quickstart),
     Verify(verify),
     Run(run),
+    Plan(plan),
     Tune(tune),
     Eval(eval),
     Generate(generate),

@@ -49,6 +49,7 @@
 
 mod check;
 mod fault;
+pub mod plan;
 mod read;
 mod stages;
 mod tree;

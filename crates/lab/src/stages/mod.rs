@@ -9,6 +9,9 @@ pub use choice::Choice;
 pub use draw::Draw;
 pub use eval::{Eval, answered, row};
 pub use sft::{Inputs, Sft};
+pub use eval::Eval;
+pub use sft::Sft;
+pub(crate) use sft::make_trainable;
 
 use crate::stage::Kind;
 

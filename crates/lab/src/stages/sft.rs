@@ -228,7 +228,7 @@ impl Stage for Sft {
     }
 }
 
-fn make_trainable(model: &mut ModelFolder, config: &Config, cx: &Cx) -> Result<()> {
+pub(crate) fn make_trainable(model: &mut ModelFolder, config: &Config, cx: &Cx) -> Result<()> {
     if let Some(lora) = config.lora.as_ref().filter(|l| l.go_on) {
         let decoder = &mut model.decoder;
         let [adapter] = &mut decoder.adapters[..] else {
