@@ -12,6 +12,7 @@
 //! - [`plot`]: line and interval plots as SVG
 //! - [`report`]: self-contained HTML pages of tables, plots and examples
 //! - [`run_report`]: the page of one run, from its events
+//! - [`verify_report`]: the page of a verified recipe, and the page of all of them
 
 pub mod claims;
 pub mod compare;
@@ -27,11 +28,12 @@ pub mod stage;
 pub mod stages;
 pub mod store;
 pub mod table;
+pub mod verify_report;
 
 pub use compare::{Comparison, compare};
-pub use plot::{IntervalPlot, IntervalRow, LinePlot, Mark, Series};
+pub use plot::{DotPlot, DotRow, IntervalPlot, IntervalRow, LinePlot, Mark, Series};
 pub use recipe::Recipe;
-pub use report::{Answer, Example, Part, Report, Section};
+pub use report::{Answer, Answers, Example, Part, Report, Section};
 pub use run_report::run_report;
 pub use sink::{JsonlSink, StoreSink};
 pub use store::{ActiveRun, Item, NewRun, Run, Status, Store};

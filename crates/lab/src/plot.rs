@@ -3,10 +3,14 @@
 //!
 //! Left out on purpose: everything a report of a run does not need (stacks, pies, zooming).
 
+mod dots;
+
 use maud::{Markup, html};
 use postgrad_numerics::Estimate;
 
 use crate::table::{fixed, grouped};
+
+pub use dots::{DotPlot, DotRow};
 
 /// Colours (and dashes) there are; series beyond share them.
 const COLOURS: usize = 6;

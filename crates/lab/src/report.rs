@@ -17,7 +17,7 @@ use std::path::Path;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use postgrad_base::Result;
 
-use crate::plot::{IntervalPlot, LinePlot};
+use crate::plot::{DotPlot, IntervalPlot, LinePlot};
 use crate::table::{Cell, Table, Tone, grouped, hidden};
 
 const STYLE: &str = include_str!("report.css");
@@ -51,7 +51,10 @@ pub enum Part {
     Table(Table),
     Lines(LinePlot),
     Intervals(IntervalPlot),
+    Dots(DotPlot),
     Examples(Vec<Example>),
+    /// Prompts that more than two answered.
+    Answers(Vec<Answers>),
     /// A paragraph.
     Text(String),
     /// Commands to copy, one an entry.
@@ -66,6 +69,14 @@ pub struct Example {
     pub after: Option<Answer>,
     /// The right answer, where there is one.
     pub gold: Option<String>,
+}
+
+/// One prompt and what several (arms, models) answered to it.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    pub prompt: String,
+    pub gold: Option<String>,
+    pub answers: Vec<Answer>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -143,37 +154,39 @@ impl Part {
             Part::Table(table) => render_table(table),
             Part::Lines(plot) => plot.render(),
             Part::Intervals(plot) => plot.render(),
-            Part::Examples(examples) => html! { @for example in examples { (example.render()) } },
+            Part::Dots(plot) => plot.render(),
+            Part::Examples(examples) => html! {
+                @for e in examples { (render_answers(&e.prompt, &e.gold, [&e.before, &e.after].into_iter().flatten())) }
+            },
+            Part::Answers(all) => html! { @for a in all { (render_answers(&a.prompt, &a.gold, a.answers.iter())) } },
             Part::Text(text) => html! { p { (clean(text)) } },
             Part::Code(lines) => html! { pre { (clean(&lines.join("\n"))) } },
         }
     }
 }
 
-impl Example {
-    fn render(&self) -> Markup {
-        html! {
-            article.example {
-                h3 { "Prompt" }
-                div.said dir="auto" { (shown(&self.prompt)) }
-                @if let Some(gold) = &self.gold {
-                    h3 { "Right answer" }
-                    div.said dir="auto" { (shown(gold)) }
-                }
-                div.pair {
-                    @for answer in [&self.before, &self.after].into_iter().flatten() {
-                        div {
-                            h3 {
-                                (clean(&answer.label))
-                                @match answer.right {
-                                    Some(true) => span.good { " · right" },
-                                    Some(false) => span.bad { " · wrong" },
-                                    None => {},
-                                }
+fn render_answers<'a>(prompt: &str, gold: &Option<String>, answers: impl Iterator<Item = &'a Answer>) -> Markup {
+    html! {
+        article.example {
+            h3 { "Prompt" }
+            div.said dir="auto" { (shown(prompt)) }
+            @if let Some(gold) = gold {
+                h3 { "Right answer" }
+                div.said dir="auto" { (shown(gold)) }
+            }
+            div.pair {
+                @for answer in answers {
+                    div {
+                        h3 {
+                            (clean(&answer.label))
+                            @match answer.right {
+                                Some(true) => span.good { " · right" },
+                                Some(false) => span.bad { " · wrong" },
+                                None => {},
                             }
-                            @if answer.text.is_empty() { div.quiet { "(empty)" } }
-                            @else { div.said dir="auto" { (shown(&answer.text)) } }
                         }
+                        @if answer.text.is_empty() { div.quiet { "(empty)" } }
+                        @else { div.said dir="auto" { (shown(&answer.text)) } }
                     }
                 }
             }
@@ -211,11 +224,20 @@ fn render_cell(cell: Option<&Cell>, class: Option<&str>) -> Markup {
     let classes = [class, tone].into_iter().flatten().collect::<Vec<_>>().join(" ");
     html! {
         td class=[(!classes.is_empty()).then_some(classes)] {
-            b { (clean(&cell.text)) }
+            @match cell.link.as_deref().filter(|l| is_relative(l)) {
+                Some(link) => a href=(link) { (clean(&cell.text)) },
+                None => b { (clean(&cell.text)) },
+            }
             @if let Some(interval) = &cell.interval { " " span.iv { (interval) } }
             @if let Some(n) = cell.n { " " span.n { "n " (grouped(n as u64)) } }
         }
     }
+}
+
+/// Whether a link leads to a file beside the page or below it, and nowhere else.
+fn is_relative(link: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    link.split('/').all(|part| !part.is_empty() && part != ".." && part.chars().all(plain))
 }
 
 /// Text without characters that hide or turn it around.

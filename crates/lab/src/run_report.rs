@@ -221,7 +221,7 @@ fn training(steps: &[&Event]) -> Vec<Part> {
 }
 
 /// A centred moving mean over a 40th of the run, less at its ends; none where there are too few points to need one.
-fn smoothed(points: &[(f64, f64)]) -> Option<Vec<(f64, f64)>> {
+pub(crate) fn smoothed(points: &[(f64, f64)]) -> Option<Vec<(f64, f64)>> {
     let reach = points.len() / 80;
     if reach == 0 {
         return None;
@@ -324,7 +324,7 @@ fn text_of(event: &Event, name: &str) -> Option<String> {
 }
 
 /// A figure's name as a title.
-fn capital(name: &str) -> String {
+pub(crate) fn capital(name: &str) -> String {
     let mut letters = name.chars();
     let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
     first + &letters.as_str().replace('_', " ")

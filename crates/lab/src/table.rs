@@ -31,6 +31,9 @@ pub struct Cell {
     pub tone: Tone,
     /// Figures stand to the right.
     pub figure: bool,
+    /// On pages: a file beside the page (or below it) that the text leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
 }
 
 impl Cell {
@@ -96,6 +99,7 @@ impl Cell {
             n: Some(e.n),
             tone: Tone::Plain,
             figure: true,
+            link: None,
         }
     }
 

@@ -95,7 +95,8 @@ impl Metric {
                 return Err(missing(column, rows));
             }
         }
-        let mut out = Values { rows: vec![], x: vec![], y: vec![] };
+        let room = || Vec::with_capacity(rows.len());
+        let mut out = Values { rows: Vec::with_capacity(rows.len()), x: room(), y: vec![] };
         for i in 0..rows.len() {
             let row = &rows[order.map_or(i, |o| o[i])];
             if !self.filter.iter().all(|(column, want)| passes(row.metrics.get(column), want)) {
