@@ -18,3 +18,26 @@ pub fn kinds() -> Vec<Kind> {
     all.extend(skill_graft::kinds());
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use postgrad_lab::recipe::Recipe;
+
+    /// Keys, kinds, references and claims' names of every recipe that is carried.
+    #[test]
+    fn all_recipes_can_be_read() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+        let mut read = 0;
+        for folder in std::fs::read_dir(&root).unwrap().flatten() {
+            for file in std::fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+                if file.path().extension().is_some_and(|e| e == "toml") {
+                    Recipe::read(&file.path(), &super::kinds()).unwrap_or_else(|e| panic!("{e}"));
+                    read += 1;
+                }
+            }
+        }
+        assert!(read >= 3, "{read} recipes");
+    }
+}
