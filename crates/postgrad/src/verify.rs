@@ -10,7 +10,8 @@ use postgrad_lab::engine::{Committed, Ledger, Revision, Verified, Verifying, cho
 use postgrad_lab::recipe::Recipe;
 use postgrad_lab::store::now;
 use postgrad_lab::table::{Cell, Table, fixed};
-use postgrad_lab::{NewRun, Part, Report, Section, Status, Store};
+use postgrad_lab::verify_report::{VerifyPage, gather};
+use postgrad_lab::{NewRun, Report, Status, Store};
 use postgrad_systems::recipes;
 use postgrad_tensor::{par, simd};
 use serde_json::{Value, json};
@@ -143,7 +144,7 @@ fn finish(
         }
     }
     let report = match &revision {
-        Some(r) if added || verified.ran > 0 => Some(record(path, recipe, r, &verified)?),
+        Some(_) if added || verified.ran > 0 => Some(record(path, recipe, &ledger, &verified)?),
         _ => None,
     };
     if !app.json {
@@ -197,7 +198,8 @@ fn revision(recipe: &Recipe, v: &Verified, commit: Committed) -> Revision {
 }
 
 /// Keeps the run, its rows and its page in the store.
-fn record(path: &Path, recipe: &Recipe, revision: &Revision, v: &Verified) -> Result<PathBuf> {
+fn record(path: &Path, recipe: &Recipe, ledger: &Ledger, v: &Verified) -> Result<PathBuf> {
+    let revision = ledger.last().expect("a revision was written");
     let store = Store::open(&root(None))?;
     let new = NewRun {
         kind: "verify".into(),
@@ -222,7 +224,7 @@ fn record(path: &Path, recipe: &Recipe, revision: &Revision, v: &Verified) -> Re
         }
     }
     let report = active.run.folder.join("report.html");
-    page(recipe, revision, v).save(&report)?;
+    page(recipe, ledger, v)?.save(&report)?;
     active.finish(Status::Done, Some(&report.display().to_string()))?;
     Ok(report)
 }
@@ -239,15 +241,22 @@ fn show(slug: &str, recipe: &Recipe, v: &Verified) -> Result<()> {
     ))
 }
 
-fn page(recipe: &Recipe, revision: &Revision, v: &Verified) -> Report {
-    let mut page = Report::new(recipe.title.clone());
-    page.summary = vec![recipe.about.clone(), format!("State: {}.", revision.state.name())];
-    page.sections = vec![
-        Section::new("Claims and controls", vec![Part::Table(verdicts(v))]),
-        Section::new("Figures by arm", vec![Part::Table(figures(recipe, v))]),
-    ];
-    page.footer = format!("postgrad {}", env!("CARGO_PKG_VERSION"));
-    page
+/// The page of the ledger's last revision.
+fn page(recipe: &Recipe, ledger: &Ledger, v: &Verified) -> Result<Report> {
+    let (revision, earlier) = ledger.revisions.split_last().expect("a revision was written");
+    let arms: Vec<(String, String)> = recipe.arms.iter().map(|a| (a.name.clone(), a.says.clone())).collect();
+    let (curves, examples) = gather(&arms, &v.results)?;
+    let page = VerifyPage {
+        slug: &ledger.slug,
+        title: &recipe.title,
+        about: &recipe.about,
+        arms: &arms,
+        revision,
+        earlier,
+        curves,
+        examples,
+    };
+    Ok(page.report())
 }
 
 fn verdicts(v: &Verified) -> Table {

@@ -8,10 +8,8 @@ mod sft;
 pub use choice::Choice;
 pub use draw::Draw;
 pub use eval::{Eval, answered, row};
-pub use sft::{Inputs, Sft};
-pub use eval::Eval;
-pub use sft::Sft;
 pub(crate) use sft::make_trainable;
+pub use sft::{Inputs, Sft};
 
 use crate::stage::Kind;
 
