@@ -280,7 +280,11 @@ impl Planner<'_> {
     }
 
     fn sft(&mut self, node: &Node) -> Result<Option<Cost>> {
-        let config: <Sft as Stage>::Config = read(&node.config).map_err(|f| f.error)?;
+        let mut config: <Sft as Stage>::Config = read(&node.config).map_err(|f| f.error)?;
+        // An adapter that is gone on with is not there yet; a fresh one of its kind takes as much.
+        if let Some(lora) = &mut config.lora {
+            lora.go_on = false;
+        }
         let Some(mut model) = self.model(node)? else { return Ok(None) };
         let place = Cx::new(0, PathBuf::new(), [], self.cancel.clone(), Mode::Quiet);
         make_trainable(&mut model, &config, &place)?;
