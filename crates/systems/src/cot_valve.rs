@@ -9,7 +9,7 @@
 //! - `valve`: length and accuracy of the same items over alphas, one wide row an item
 //! - `interpolate`: the model between two checkpoints, where there is no short data to train an adapter on
 //! - `random-adapter`: a control: an adapter of the same norms in random directions
-//! - `chain-traces`: responses of four lengths to problems of `chain`, for small experiments
+//! - `chain-traces`: responses of several lengths to problems of `chain`, for small experiments
 //!
 //! A length is that of the chain alone, in tokens: see [`chain_of`]. Left out on purpose: choosing alpha for a question by
 //! itself, and the pruning baselines of the paper (SimPO), which are other systems.
@@ -461,6 +461,8 @@ pub struct TracesConfig {
 pub enum Style {
     /// Every step named and undone again: `Bob: 3+4=7. Check: 7-4=3. Cid: 7*2=14. Check: 14/2=7.`
     Checked,
+    /// All steps once more as a check: `Bob: 3+4=7. Cid: 7*2=14. Again: Bob: 3+4=7. Cid: 7*2=14.`
+    Twice,
     /// Every step named: `Bob: 3+4=7. Cid: 7*2=14.`
     Named,
     /// Equations alone: `3+4=7. 7*2=14.`
@@ -509,7 +511,7 @@ fn trace(problem: &Problem, style: Style) -> Result<String> {
                 };
                 parts.push(format!("{name}: {equation}. Check: {c}{undo}{b}={a}."));
             }
-            Style::Named => parts.push(format!("{name}: {equation}.")),
+            Style::Named | Style::Twice => parts.push(format!("{name}: {equation}.")),
             Style::Equations => parts.push(format!("{equation}.")),
             Style::Merged => match parts.last_mut() {
                 // Goes on from the value just written.
@@ -522,7 +524,11 @@ fn trace(problem: &Problem, style: Style) -> Result<String> {
         }
         last = Some(c);
     }
-    Ok(format!("{}\n#### {}", parts.join(" "), graph.answer()))
+    let mut chain = parts.join(" ");
+    if style == Style::Twice {
+        chain = format!("{chain} Again: {chain}");
+    }
+    Ok(format!("{chain}\n#### {}", graph.answer()))
 }
 
 #[cfg(test)]
@@ -572,9 +578,9 @@ mod tests {
     #[test]
     fn traces_of_all_styles_are_right_and_get_shorter() {
         let tokenizer = Tokenizer::load(&seed()).unwrap();
-        let mut sums = [0; 4];
+        let mut sums = [0; 5];
         for p in problems(40) {
-            let styles = [Style::Checked, Style::Named, Style::Equations, Style::Merged];
+            let styles = [Style::Checked, Style::Twice, Style::Named, Style::Equations, Style::Merged];
             for (sum, style) in sums.iter_mut().zip(styles) {
                 let text = trace(&p, style).unwrap();
                 assert!(Chain.verify(&p, &text).correct, "{text}");
