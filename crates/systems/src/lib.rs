@@ -7,18 +7,12 @@ pub mod cot_valve;
 pub mod masked_thought;
 pub mod recipes;
 pub mod skill_graft;
-mod masked_thought;
-pub mod recipes;
-pub mod skill_graft;
-
-pub use masked_thought::Occlusion;
 
 use postgrad_lab::stage::Kind;
 
 /// All kinds of stages: the general ones and the systems' own.
 pub fn kinds() -> Vec<Kind> {
     let mut all = postgrad_lab::stages::kinds();
-    all.push(Kind::of::<Occlusion>());
     all.extend(cot_valve::kinds());
     all.extend(masked_thought::kinds());
     all.extend(skill_graft::kinds());
