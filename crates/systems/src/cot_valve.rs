@@ -760,7 +760,7 @@ mod tests {
         alone(&Kind::of::<Draw>(), &config, &[], 0, &dir.path().join("data")).unwrap();
         let data = ("data", Place::Stage(dir.path().join("data")));
         let config = json!({"data": "@data", "style": "checked"});
-        golden(&Kind::of::<ChainTraces>(), &config, std::slice::from_ref(&data), "?");
+        golden(&Kind::of::<ChainTraces>(), &config, std::slice::from_ref(&data), "fb27b2b989d0dfdd");
         adapter(dir.path());
         let config = json!({"model": "@m", "data": "@data", "alphas": [0, 0.5], "max_tokens": 6});
         golden(&Kind::of::<Valve>(), &config, &[("m", Place::Stage(dir.path().join("lora"))), data], "?");

@@ -815,7 +815,7 @@ mod tests {
 
     #[test]
     fn golden_runs() {
-        golden(&Kind::of::<MadeUpRules>(), &json!({"rule": 2, "n": 10}), &[], "?");
+        golden(&Kind::of::<MadeUpRules>(), &json!({"rule": 2, "n": 10}), &[], "30505846ffbe57e6");
         let dir = tempfile::tempdir().unwrap();
         tuned(dir.path());
         let config = json!({"pre": "@pre", "tuned": "@tuned", "mask": "magnitude", "share": 0.01});
