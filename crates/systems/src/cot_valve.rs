@@ -763,6 +763,11 @@ mod tests {
         golden(&Kind::of::<ChainTraces>(), &config, std::slice::from_ref(&data), "fb27b2b989d0dfdd");
         adapter(dir.path());
         let config = json!({"model": "@m", "data": "@data", "alphas": [0, 0.5], "max_tokens": 6});
-        golden(&Kind::of::<Valve>(), &config, &[("m", Place::Stage(dir.path().join("lora"))), data], "?");
+        golden(
+            &Kind::of::<Valve>(),
+            &config,
+            &[("m", Place::Stage(dir.path().join("lora"))), data],
+            "fb1fbd55ffeb8cf7",
+        );
     }
 }

@@ -215,6 +215,6 @@ mod tests {
         std::fs::write(&file, record()).unwrap();
         let inputs = [("m", Place::Model(folder())), ("d", Place::Data(vec![file.display().to_string()]))];
         let config = json!({"model": "@m", "data": "@d", "places": 2});
-        golden(&Kind::of::<Occlusion>(), &config, &inputs, "8023e32d257a73a0");
+        golden(&Kind::of::<Occlusion>(), &config, &inputs, "45c7547a2a62e5e2");
     }
 }

@@ -820,6 +820,6 @@ mod tests {
         tuned(dir.path());
         let config = json!({"pre": "@pre", "tuned": "@tuned", "mask": "magnitude", "share": 0.01});
         let inputs = [("pre", Place::Model(base())), ("tuned", Place::Model(dir.path().join("tuned")))];
-        golden(&Kind::of::<MakeGraft>(), &config, &inputs, "?");
+        golden(&Kind::of::<MakeGraft>(), &config, &inputs, "df4f57a753f3cc83");
     }
 }

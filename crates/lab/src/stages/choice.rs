@@ -174,6 +174,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let inputs = inputs(&dir.path().join("a.jsonl"));
         let config = json!({"model": "@base", "data": "@data", "labels": ["4", "5", "6"]});
-        golden(&Kind::of::<Choice>(), &config, &inputs, "?");
+        golden(&Kind::of::<Choice>(), &config, &inputs, "4ccf316541c6f3e9");
     }
 }
