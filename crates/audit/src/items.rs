@@ -160,7 +160,10 @@ fn choice(row: &Map<String, Value>) -> Result<(Record, Option<Choices>)> {
         }
         _ => Body::Messages(turns),
     };
-    Ok((Record::from_body(body), Some(Choices { texts, right })))
+    let mut record = Record::from_body(body);
+    let used = |name: &str| [&QUESTIONS[..], &CHOICES, &RIGHT, &["system"]].iter().any(|names| names.contains(&name));
+    record.columns = row.iter().filter(|(name, _)| !used(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    Ok((record, Some(Choices { texts, right })))
 }
 
 fn plain(value: &Value) -> Option<String> {
@@ -236,6 +239,8 @@ mod tests {
         assert_eq!(read_rows(&[arc]).unwrap()[0].reference().unwrap(), "x");
         let map = json!({"question": "q", "choices": {"A": "x", "B": "y"}, "answer": "B"});
         assert_eq!(read_rows(&[map]).unwrap()[0].choices.as_ref().unwrap().right, 1);
+        let more = json!({"question": "q", "choices": ["x", "y"], "answer": 1, "topic": "law"});
+        assert_eq!(read_rows(&[more]).unwrap()[0].record.columns, *json!({"topic": "law"}).as_object().unwrap());
     }
 
     #[test]

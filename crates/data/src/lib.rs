@@ -15,6 +15,7 @@ mod python;
 pub mod reader;
 pub mod record;
 pub mod render;
+pub mod select;
 pub mod show;
 pub mod stats;
 pub mod template;

@@ -24,6 +24,7 @@ use postgrad_audit::Item as Asked;
 use postgrad_base::cancel::Cancel;
 use postgrad_base::progress::Mode;
 use postgrad_base::{Context, Error, Result, Stream, fs, jsonl};
+use postgrad_data::reader::find_files;
 use postgrad_data::{DataSpec, Record, Records, SourceSpec};
 use postgrad_reason::ModelFolder;
 use postgrad_tensor::simd::{Level, with_level};
@@ -31,6 +32,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::recipe::VARY;
 use crate::store::Item;
 
 /// A kind of stage. Its behaviour is a function of the configuration, the inputs and the seed.
@@ -181,17 +183,19 @@ pub enum Place {
 
 /// What a stage works with.
 pub struct Cx {
-    pub seed: u64,
+    seed: u64,
     /// The folder to write in. It survives a kill: a long stage goes on from what lies in it.
     pub out: PathBuf,
     pub cancel: Cancel,
     pub progress: Mode,
+    /// Streams that differ between seeds; the others are those of seed 0.
+    vary: Vec<String>,
     inputs: BTreeMap<String, Place>,
     spent: RefCell<BTreeMap<String, u64>>,
 }
 
 impl Cx {
-    /// `inputs` by name, without `@`.
+    /// `inputs` by name, without `@`. The streams of [`VARY`] differ between seeds, unless [`Cx::varying`] says otherwise.
     pub fn new(
         seed: u64,
         out: PathBuf,
@@ -199,12 +203,23 @@ impl Cx {
         cancel: Cancel,
         progress: Mode,
     ) -> Self {
-        Self { seed, out, cancel, progress, inputs: inputs.into_iter().collect(), spent: RefCell::default() }
+        let vary = VARY.iter().map(|v| v.to_string()).collect();
+        Self { seed, out, cancel, progress, vary, inputs: inputs.into_iter().collect(), spent: RefCell::default() }
     }
 
-    /// The stream of this name (a top name that the kind lists) for this seed.
+    /// Names the streams that differ between seeds.
+    pub fn varying(self, vary: &[String]) -> Self {
+        Self { vary: vary.to_vec(), ..self }
+    }
+
+    /// The stream of this name (a top name that the kind lists): this seed's where it differs between seeds, else seed 0's.
     pub fn stream(&self, top: &str) -> Stream {
-        Stream::new(self.seed, &[top])
+        Stream::new(self.seed_of(top), &[top])
+    }
+
+    /// The seed of a stream.
+    pub fn seed_of(&self, top: &str) -> u64 {
+        if self.vary.iter().any(|v| v == top) { self.seed } else { 0 }
     }
 
     /// Counts towards a budget: `updates`, `tokens`, `examples`, `sampled_tokens`, `flops`.
@@ -262,6 +277,17 @@ impl Cx {
             Place::Model(_) => return Err(Error::usage(format!("`{input}` is a model, and data is needed"))),
         };
         Ok(DataSpec { sources, shuffle_buffer: 0, ..DataSpec::default() })
+    }
+
+    /// Files of JSON lines: a stage's `PART.jsonl` (the part that the input names, else `part`), or external data.
+    pub fn files(&self, input: &Input, part: &str) -> Result<Vec<PathBuf>> {
+        match self.place(input)? {
+            Place::Data(specs) => {
+                let paths = specs.iter().map(|s| Ok(SourceSpec::parse(s)?.path)).collect::<Result<Vec<_>>>()?;
+                Ok(find_files(&paths)?.into_iter().map(|f| f.path).collect())
+            }
+            _ => Ok(vec![self.file(input, &format!("{}.jsonl", input.part().unwrap_or(part)))?]),
+        }
     }
 
     /// All records of a data set, in the order of its files.

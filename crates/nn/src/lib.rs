@@ -5,6 +5,7 @@ pub mod cache;
 pub mod checkpoint;
 pub mod config;
 pub mod decoder;
+pub mod delta;
 pub mod graft;
 pub mod hook;
 pub mod logits;
@@ -13,6 +14,7 @@ pub mod optim;
 pub mod peft;
 pub mod sample;
 pub mod schedule;
+pub mod select;
 pub mod weights;
 
 pub use adapter::{Adapter, LoraSpec};

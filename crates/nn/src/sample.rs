@@ -75,6 +75,8 @@ pub struct Request {
     pub settings: Arc<Settings>,
     /// Completion `i` draws from `stream.nth(i)`.
     pub stream: Stream,
+    /// Number of the first completion: a prompt that was sampled before goes on where it stopped.
+    pub first: usize,
     pub n: usize,
 }
 
@@ -124,7 +126,7 @@ pub fn sample<S: Source>(
     let places = places.max(1);
     let mut waiting: VecDeque<(usize, usize)> = VecDeque::new();
     for (r, request) in requests.iter().enumerate() {
-        waiting.extend((0..request.n).map(|s| (r, s)));
+        waiting.extend((request.first..request.first + request.n).map(|s| (r, s)));
     }
     // A group's prompt state after reading, kept while samples of it still wait.
     let mut shared: Option<(usize, S::State, Vec<f32>)> = None;

@@ -1,10 +1,12 @@
-//! Plain f64 statistics for measurements of models.
+//! Plain f64 statistics and linear algebra for measurements of models.
 //!
 //! An [`Estimate`] is a value with its interval and the number of independent units behind it. Functions that make one:
 //! - [`wilson`]: a proportion (accuracy over items)
 //! - [`mean_t`]: a mean (loss over items, a figure over seeds)
 //! - [`paired_t`], [`paired_bootstrap`]: after minus before on the same items
 //! - [`pass_at_k`], [`pass_at_k_over`], [`majority_accuracy`]: several samples a problem
+//!
+//! [`Svd`] is the thin singular value decomposition of a matrix.
 //!
 //! ```
 //! let e = postgrad_numerics::wilson(81, 263, 0.95);
@@ -24,6 +26,7 @@ mod rank;
 mod regression;
 mod samples;
 mod significance;
+mod svd;
 
 pub use calibration::ece;
 pub use describe::{mean, median, percentile, percentiles, std_dev};
@@ -34,3 +37,4 @@ pub use rank::{auc, average_precision, ranks, spearman, weighted_median};
 pub use regression::{pearson, slope};
 pub use samples::{majority, majority_accuracy, pass_at_k, pass_at_k_over};
 pub use significance::{holm, sign_test, t_test_p};
+pub use svd::Svd;

@@ -212,6 +212,7 @@ fn generate(&(case, shape, sequences, tokens_each): &(&str, &str, usize, usize),
             prompt,
             settings: settings.clone(),
             stream: Stream::new(i as u64, &["sample"]),
+            first: 0,
             n: 1,
         };
         (0..n).map(|i| request(i, prompt())).collect()

@@ -203,6 +203,7 @@ fn greedy(model: &Decoder, expected: &Expected, want: &[i64], app: &App) -> Resu
         // No end ids: the file says how long the continuation is.
         settings: Arc::new(Settings { rules: Rules::greedy(), max_tokens: want.len(), min_tokens: 0, end: vec![] }),
         stream: Stream::new(0, &["sample"]),
+        first: 0,
         n: 1,
     };
     let mut got = vec![];

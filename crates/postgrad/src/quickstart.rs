@@ -180,9 +180,10 @@ fn tune(
         cancel: cancel.clone(),
         progress,
         merge: false,
+        delta: false,
         dtype: model.decoder.config.dtype,
     };
-    let done = session.run(store, &mut model, &mut source, &mut [])?;
+    let done = session.run(store, &mut model, &mut source, &mut [], None)?;
     Ok((model, done))
 }
 

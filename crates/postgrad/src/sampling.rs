@@ -156,7 +156,7 @@ pub fn stream(
     });
     let tokenizer = model.renderer.tokenizer();
     let drawn = Stream::new(options.seed, &["sample"]).nth(number);
-    let request = Request { prompt: ids.to_vec(), settings, stream: drawn, n: 1 };
+    let request = Request { prompt: ids.to_vec(), settings, stream: drawn, first: 0, n: 1 };
     let held = options.stop.iter().map(|s| s.len() - 1).max().unwrap_or(0);
     let growing = RefCell::new((
         Growing { stream: tokenizer.stream(false), text: String::new(), shown: 0, stopped: false },

@@ -87,6 +87,7 @@ pub fn generate(
             prompt: prompt.clone(),
             settings: settings.clone(),
             stream: stream.nth(i as u64),
+            first: 0,
             n: options.n,
         })
         .collect();
@@ -122,7 +123,7 @@ pub fn text_of(tokenizer: &Tokenizer, tokens: &[u32], end: &[u32]) -> Result<Str
 }
 
 /// Whether the text of the last tokens holds a stop. Only as many tokens are decoded as a stop could span.
-fn ends_with_stop(tokenizer: &Tokenizer, tokens: &[u32], stops: &[String]) -> bool {
+pub(crate) fn ends_with_stop(tokenizer: &Tokenizer, tokens: &[u32], stops: &[String]) -> bool {
     stops.iter().any(|stop| {
         let tail = &tokens[tokens.len().saturating_sub(stop.len() + 4)..];
         tokenizer.decode(tail, false).is_ok_and(|text| text.contains(stop.as_str()))

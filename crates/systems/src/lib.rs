@@ -4,8 +4,12 @@
 //! here. A part that two systems need lives on a lower floor.
 
 pub mod cot_valve;
+pub mod dart_math;
+pub mod hft;
 pub mod masked_thought;
+pub mod r_tuning;
 pub mod recipes;
+pub mod select2reason;
 pub mod skill_graft;
 
 use postgrad_lab::stage::Kind;
@@ -14,7 +18,11 @@ use postgrad_lab::stage::Kind;
 pub fn kinds() -> Vec<Kind> {
     let mut all = postgrad_lab::stages::kinds();
     all.extend(cot_valve::kinds());
+    all.extend(dart_math::kinds());
+    all.extend(hft::kinds());
     all.extend(masked_thought::kinds());
+    all.extend(r_tuning::kinds());
+    all.extend(select2reason::kinds());
     all.extend(skill_graft::kinds());
     all
 }

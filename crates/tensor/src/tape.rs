@@ -10,7 +10,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BinaryHeap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use crate::buf::Buf;
@@ -314,6 +314,7 @@ struct ParamInner {
     shape: Shape,
     value: RwLock<Tensor>,
     sink: Arc<Sink>,
+    held: AtomicBool,
 }
 
 impl Param {
@@ -321,7 +322,13 @@ impl Param {
         let sink = Arc::new(Sink::default());
         let shape = value.shape;
         let value = Tensor { node: Node::leaf(shape.len(), Some(SinkRef(sink.clone()))), ..value };
-        Self(Arc::new(ParamInner { name: name.into(), shape, value: RwLock::new(value), sink }))
+        Self(Arc::new(ParamInner {
+            name: name.into(),
+            shape,
+            value: RwLock::new(value),
+            sink,
+            held: AtomicBool::new(false),
+        }))
     }
 
     pub fn name(&self) -> &str {
@@ -340,14 +347,29 @@ impl Param {
         self.len() == 0
     }
 
-    /// The parameter on the tape: gradients that reach it go to its sink.
+    /// The parameter on the tape: gradients that reach it go to its sink. While it is held, a constant.
     pub fn leaf(&self) -> Tensor {
+        if self.is_held() {
+            return self.value();
+        }
         self.0.value.read().expect("parameter lock").clone()
     }
 
     /// The value, cut off from the tape.
     pub fn value(&self) -> Tensor {
-        self.leaf().detach()
+        self.0.value.read().expect("parameter lock").detach()
+    }
+
+    /// Holds the parameter as it is, for a time: no gradient is formed for it. A gradient in the sink is dropped.
+    pub fn hold(&self, held: bool) {
+        self.0.held.store(held, Ordering::Relaxed);
+        if held {
+            drop(self.take_grad());
+        }
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.0.held.load(Ordering::Relaxed)
     }
 
     /// Changes the value in place. If somebody still holds the old value (a tape not yet walked, a snapshot), they keep it

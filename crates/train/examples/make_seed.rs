@@ -189,6 +189,7 @@ fn run(args: &[String]) -> Result<()> {
         progress: Mode::Plain,
         dir: Some(&dir),
         sampler: None,
+        select: None,
         edit_grads: None,
         constrain: None,
     }

@@ -63,8 +63,7 @@ impl RunDir {
         fs::write_dir_atomic(&path, |dir| {
             let values = params.iter().map(|p| (p.name().to_string(), AnyTensor::Float(p.value()))).collect();
             write_safetensors(&dir.join("params.safetensors"), &values, &BTreeMap::new())?;
-            let moments = optimizer.state().into_iter().map(|(n, t)| (n, AnyTensor::Float(t))).collect();
-            write_safetensors(&dir.join("optimizer.safetensors"), &moments, &BTreeMap::new())?;
+            write_safetensors(&dir.join("optimizer.safetensors"), &optimizer.state(), &BTreeMap::new())?;
             fs::write(&dir.join("state.json"), state.to_string().as_bytes())
         })
         .map_err(|e| e.help("free some disk space and run the same command again: the last checkpoint is whole"))?;
@@ -111,8 +110,8 @@ impl Place {
         serde_json::from_slice(&text).context(|| format!("{} is not a run's state", path.display()))
     }
 
-    pub fn optimizer(&self) -> Result<BTreeMap<String, Tensor>> {
-        floats(&self.path.join("optimizer.safetensors"))
+    pub fn optimizer(&self) -> Result<BTreeMap<String, AnyTensor>> {
+        read_safetensors(&self.path.join("optimizer.safetensors"))
     }
 
     /// Sets the parameters to the saved values. Names and shapes must be those of the run.

@@ -17,6 +17,7 @@ use postgrad_base::{Error, Result, Stream};
 use postgrad_data::{Batch, Example};
 use postgrad_nn::decoder::{Decoder, Pass, Walk};
 use postgrad_nn::optim::{GroupSpec, Optimizer};
+use postgrad_nn::select::Selection;
 use postgrad_tensor::ops::{self, CeOptions};
 use postgrad_tensor::{Param, backward};
 use serde_json::{Value, json};
@@ -46,6 +47,9 @@ pub struct Sft<'a> {
     /// Where checkpoints go; without one nothing is saved and nothing resumed.
     pub dir: Option<&'a RunDir>,
     pub sampler: Option<Sampler<'a>>,
+    /// Which of the trainable parameters, or of their entries, each update changes; [`Selection::begin`] has prepared the
+    /// decoder for it.
+    pub select: Option<&'a mut Selection>,
     /// May change gradients before they are clipped.
     pub edit_grads: Option<Edit<'a>>,
     /// May change parameters after an update.
@@ -145,6 +149,9 @@ impl Sft<'_> {
             }
             let step_started = Instant::now();
             let examples = self.gather(&mut state.epoch)?;
+            if let Some(select) = &mut self.select {
+                select.before_pass(state.epoch, &mut optimizer)?;
+            }
             let lr = self.settings.lr * schedule.factor(state.step);
             let (sum, tokens) = self.accumulate(&examples, state.step, total)?;
             loss = sum;
@@ -153,6 +160,9 @@ impl Sft<'_> {
             }
             if let Some(edit) = &mut self.edit_grads {
                 edit(state.step, &params);
+            }
+            if let Some(select) = &mut self.select {
+                select.before_update(state.step, &mut optimizer)?;
             }
             // Looked at before the update, so that bad gradients never reach the weights.
             let norm = optimizer.grad_norm();
@@ -220,10 +230,13 @@ impl Sft<'_> {
     /// Settings whose change would make a resumed run another run.
     fn fingerprint(&self) -> String {
         let s = self.settings;
-        json!({"seed": s.seed, "batch": s.batch, "micro_tokens": s.micro_tokens, "max_len": s.max_len, "lr": s.lr,
+        let mut all = json!({"seed": s.seed, "batch": s.batch, "micro_tokens": s.micro_tokens, "max_len": s.max_len, "lr": s.lr,
             "warmup": s.warmup, "decay": s.decay, "floor": s.floor, "weight_decay": s.weight_decay,
-            "optimizer": s.optimizer, "clip": s.clip, "normalizer": s.normalizer, "corrupt": s.corrupt})
-        .to_string()
+            "optimizer": s.optimizer, "clip": s.clip, "normalizer": s.normalizer, "corrupt": s.corrupt});
+        if let Some(select) = &self.select {
+            all["select"] = select.fingerprint();
+        }
+        all.to_string()
     }
 
     fn restore(&mut self, saved: &Place, optimizer: &mut Optimizer) -> Result<State> {

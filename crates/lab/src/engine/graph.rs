@@ -32,6 +32,8 @@ pub struct Node {
     pub inputs: BTreeMap<String, Source>,
     /// None where no stream of the stage varies.
     pub seed: Option<u64>,
+    /// The streams of the stage that differ between seeds.
+    pub vary: Vec<String>,
     /// Who asked first: arm and seed, for progress.
     pub first_for: (String, u64),
 }
@@ -75,9 +77,10 @@ impl Graph {
                 inputs.insert(name.to_string(), source);
                 hashes.insert(name.to_string(), hash);
             }
-            let varies = (s.kind.streams)(&s.config).iter().any(|stream| vary.iter().any(|v| v == stream));
-            let seed_in_key = varies.then_some(seed);
-            let key = key(&s.kind, &s.config, &hashes, seed_in_key, simd);
+            let streams = (s.kind.streams)(&s.config);
+            let vary: Vec<String> = vary.iter().filter(|v| streams.contains(&v.as_str())).cloned().collect();
+            let own_seed = (!vary.is_empty()).then_some(seed);
+            let key = key(s, &hashes, own_seed, &vary, simd);
             keys.insert(s.name.clone(), key.clone());
             if !self.place.contains_key(&key) {
                 self.place.insert(key.clone(), self.nodes.len());
@@ -87,7 +90,8 @@ impl Graph {
                     kind: s.kind,
                     config: s.config.clone(),
                     inputs,
-                    seed: seed_in_key,
+                    seed: own_seed,
+                    vary,
                     first_for: (arm.into(), seed),
                 });
             }
@@ -111,12 +115,13 @@ impl Graph {
     }
 }
 
-fn key(kind: &Kind, config: &Value, inputs: &BTreeMap<String, String>, seed: Option<u64>, simd: &str) -> String {
+fn key(s: &Resolved, inputs: &BTreeMap<String, String>, seed: Option<u64>, vary: &[String], simd: &str) -> String {
     let text = json!({
-        "kind": kind.name,
-        "version": kind.version,
-        "config": replaced(config, inputs),
+        "kind": s.kind.name,
+        "version": s.kind.version,
+        "config": replaced(&s.config, inputs),
         "seed": seed,
+        "vary": vary,
         "simd": simd,
     });
     blake3::hash(text.to_string().as_bytes()).to_hex()[..32].to_string()

@@ -158,6 +158,7 @@ impl Running<'_> {
         }
         let progress = if jobs > 1 { Mode::Quiet } else { self.progress };
         let cx = Cx::new(node.seed.unwrap_or(0), work.dir().into(), inputs, self.cancel.clone(), progress);
+        let cx = cx.varying(&node.vary);
         let started = Instant::now();
         node.kind.run(&node.config, &cx)?;
         let made = Made {

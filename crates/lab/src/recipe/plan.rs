@@ -287,9 +287,10 @@ impl Planner<'_> {
         }
         let Some(mut model) = self.model(node)? else { return Ok(None) };
         let place = Cx::new(0, PathBuf::new(), [], self.cancel.clone(), Mode::Quiet);
-        make_trainable(&mut model, &config, &place)?;
+        let selection = make_trainable(&mut model, &config, &place)?;
         let parameters = model.decoder.parameter_count();
-        let trained: usize = model.decoder.params().iter().map(|p| p.len()).sum();
+        let all_of = || model.decoder.params().iter().map(|p| p.len()).sum();
+        let trained: usize = selection.map_or_else(all_of, |s| s.share().parameters);
         let mut cost = Cost {
             parameters: Some(parameters as u64),
             trained: Some(trained as u64),

@@ -1,13 +1,21 @@
 //! The general kinds of stages. Kinds that one published system alone needs live in `postgrad-systems`.
 
 mod choice;
+mod concat;
 mod draw;
 mod eval;
+mod fresh;
+pub mod rollout;
+mod select;
 mod sft;
 
 pub use choice::Choice;
+pub use concat::Concat;
 pub use draw::Draw;
 pub use eval::{Eval, answered, row};
+pub use fresh::Fresh;
+pub use rollout::Rollout;
+pub use select::Select;
 pub(crate) use sft::make_trainable;
 pub use sft::{Inputs, Sft};
 
@@ -15,5 +23,14 @@ use crate::stage::Kind;
 
 /// All general kinds.
 pub fn kinds() -> Vec<Kind> {
-    vec![Kind::of::<Draw>(), Kind::of::<Sft>(), Kind::of::<Eval>(), Kind::of::<Choice>()]
+    vec![
+        Kind::of::<Draw>(),
+        Kind::of::<Concat>(),
+        Kind::of::<Fresh>(),
+        Kind::of::<Select>(),
+        Kind::of::<Sft>(),
+        Kind::of::<Rollout>(),
+        Kind::of::<Eval>(),
+        Kind::of::<Choice>(),
+    ]
 }

@@ -1,7 +1,9 @@
-//! `sft`: supervised fine-tuning of all weights, of those that patterns name, or of a LoRA.
+//! `sft`: supervised fine-tuning of all weights, of those that patterns name or that a selection chooses, or of a LoRA.
 //!
 //! The result holds `model/` or `adapter/`, `metrics.jsonl` with every update, and one row of figures (`loss` of the last
-//! update, `trained` parameters, their `share`). A killed stage goes on from its last checkpoint.
+//! update, `trained` parameters, their `share`; of a selection also `tensors`, `tensor_share` and `with_gradient`). Where
+//! entries are selected, `delta.safetensors` holds what differs from the base. A killed stage goes on from its last
+//! checkpoint.
 
 use std::sync::Arc;
 
@@ -10,8 +12,10 @@ use postgrad_base::{Context, Error, Result};
 use postgrad_data::{Dataset, Example};
 use postgrad_nn::LoraSpec;
 use postgrad_nn::checkpoint::Dtype;
+use postgrad_nn::delta::Delta;
 use postgrad_nn::optim::{Kind as Optimizer, name_matches};
 use postgrad_nn::schedule::Decay;
+use postgrad_nn::select::{Select, Selection};
 use postgrad_reason::ModelFolder;
 use postgrad_train::run_dir::RunDir;
 use postgrad_train::sft::Ended;
@@ -41,6 +45,9 @@ pub struct Config {
     /// Name patterns of weights that stay as they are.
     #[serde(default)]
     pub freeze: Vec<String>,
+    /// A chosen part of the weights: `{ kind = "hft", ratio = 0.5 }`, `{ kind = "lift", rank = 8, filter_rank = 8 }`.
+    #[serde(default)]
+    pub select: Option<Select>,
     #[serde(default)]
     pub steps: Option<u64>,
     #[serde(default = "one")]
@@ -170,18 +177,28 @@ impl Stage for Sft {
 
     fn check(config: &Config) -> Result<()> {
         config.corrupt.as_ref().map_or(Ok(()), Corrupt::check)?;
+        if let Some(select) = &config.select {
+            if config.lora.is_some() || !config.train.is_empty() || !config.freeze.is_empty() {
+                return Err(Error::usage("`select` chooses what is trained; `lora`, `train` and `freeze` do too")
+                    .help("leave all but one of them out"));
+            }
+            select.check()?;
+        }
         config.settings(0).check()
     }
 
     fn run(config: Config, cx: &Cx) -> Result<()> {
-        let mut settings = config.settings(cx.seed);
+        let mut settings = config.settings(cx.seed_of("tune"));
         let mut model = cx.model(&config.model)?;
         if let Some(corrupt) = &config.corrupt {
-            settings.corrupt = Some(corrupt.prepare(&mut model, config.lora.is_none())?);
+            let may_grow = config.lora.is_none() && config.select.as_ref().is_none_or(Select::trains_embeddings);
+            settings.corrupt = Some(corrupt.prepare(&mut model, may_grow)?);
         }
         let all = model.decoder.parameter_count();
-        make_trainable(&mut model, &config, cx)?;
-        let trained: usize = model.decoder.params().iter().map(|p| p.len()).sum();
+        let mut selection = make_trainable(&mut model, &config, cx)?;
+        let all_of = || model.decoder.params().iter().map(|p| p.len()).sum();
+        let trained: usize = selection.as_ref().map_or_else(all_of, |s| s.share().parameters);
+        let with_gradient = selection.as_ref().map_or(trained, |s| s.share().with_gradient);
         let examples = examples(&model, &config, cx)?;
         let mut source = InMemory::new(examples, cx.stream("data").child("order"));
 
@@ -206,6 +223,7 @@ impl Stage for Sft {
             progress: cx.progress,
             dir: Some(&dir),
             sampler: None,
+            select: selection.as_mut(),
             edit_grads: None,
             constrain: None,
         }
@@ -218,17 +236,18 @@ impl Stage for Sft {
         cx.spend("examples", outcome.steps * settings.batch as u64);
         cx.spend("tokens", outcome.tokens);
         // Forward 2 N a token, backward the same for activations and once more for the gradients of what is trained.
-        cx.spend("flops", outcome.tokens * (4 * all + 2 * trained.min(all)) as u64);
+        cx.spend("flops", outcome.tokens * (4 * all + 2 * with_gradient.min(all)) as u64);
         let share = trained as f64 / all as f64;
         let figures = json!({"loss": outcome.loss, "trained": trained, "share": share, "tokens": outcome.tokens});
-        let metrics = figures.as_object().cloned().unwrap_or_default();
+        let mut metrics = figures.as_object().cloned().unwrap_or_default();
+        metrics.extend(selection.iter().flat_map(Selection::figures));
         cx.write_rows(&[Item { item: "run".into(), cluster: None, metrics }])?;
         let left = cx.out.join("checkpoints");
         std::fs::remove_dir_all(&left).context(|| format!("cannot remove {}", left.display()))
     }
 }
 
-pub(crate) fn make_trainable(model: &mut ModelFolder, config: &Config, cx: &Cx) -> Result<()> {
+pub(crate) fn make_trainable(model: &mut ModelFolder, config: &Config, cx: &Cx) -> Result<Option<Selection>> {
     if let Some(lora) = config.lora.as_ref().filter(|l| l.go_on) {
         let decoder = &mut model.decoder;
         let [adapter] = &mut decoder.adapters[..] else {
@@ -241,15 +260,18 @@ pub(crate) fn make_trainable(model: &mut ModelFolder, config: &Config, cx: &Cx) 
         };
         adapter.spec.dropout = lora.dropout;
         adapter.set_trained(&decoder.weights, true);
-        return Ok(());
+        return Ok(None);
     }
     if let Some(lora) = &config.lora {
         let stream = cx.stream("tune").child("adapter");
-        return model.decoder.add_lora("tuned", lora.spec(), &stream);
+        return model.decoder.add_lora("tuned", lora.spec(), &stream).map(|()| None);
     }
     if !model.decoder.adapters.is_empty() {
         return Err(Error::usage(format!("`{}` is an adapter, and all weights are to be tuned", config.model))
             .help("give [stage.NAME.lora], or merge the adapter first"));
+    }
+    if let Some(select) = &config.select {
+        return Selection::begin(select, &mut model.decoder, &cx.stream("tune").child("select")).map(Some);
     }
     let named = |patterns: &[String], name: &str| patterns.iter().any(|p| name_matches(p, name));
     let wanted = |name: &str| (config.train.is_empty() || named(&config.train, name)) && !named(&config.freeze, name);
@@ -257,7 +279,7 @@ pub(crate) fn make_trainable(model: &mut ModelFolder, config: &Config, cx: &Cx) 
     if model.decoder.params().is_empty() {
         return Err(Error::usage("`train` and `freeze` leave nothing to train"));
     }
-    Ok(())
+    Ok(None)
 }
 
 fn examples(model: &ModelFolder, config: &Config, cx: &Cx) -> Result<Vec<Example>> {
@@ -275,6 +297,11 @@ fn examples(model: &ModelFolder, config: &Config, cx: &Cx) -> Result<Vec<Example
 
 fn save(model: &mut ModelFolder, config: &Config, cx: &Cx) -> Result<()> {
     if config.lora.is_none() {
+        if let Some(Select::Lift(_)) = &config.select {
+            let base = cx.model(&config.model)?;
+            let delta = Delta::between(&base.decoder.weights, &model.decoder.weights)?;
+            delta.save(&cx.out.join("delta.safetensors"))?;
+        }
         return model.save(&cx.out.join("model"), Dtype::F32);
     }
     let adapter = model.decoder.adapters.last().expect("a LoRA was added").clone();
@@ -379,6 +406,18 @@ mod tests {
         ];
         let config = json!({"model": "@base", "data": "@data", "steps": 2, "batch": 2, "lr": 1e-3});
         golden(&Kind::of::<Sft>(), &config, &inputs, "8396cbb73ed1f32f");
+        let with = |select| {
+            let mut config = config.clone();
+            config["select"] = select;
+            config
+        };
+        let half = with(json!({"kind": "hft"}));
+        golden(&Kind::of::<Sft>(), &half, &inputs, "2658494109055fa8");
+        let lift = with(json!({"kind": "lift", "rank": 2, "filter_rank": 2, "interval": 1}));
+        golden(&Kind::of::<Sft>(), &lift, &inputs, "a44593203c31b00b");
+        let mut both = half;
+        both["lora"] = json!({});
+        assert!((Kind::of::<Sft>().resolve)(&both).is_err(), "two ways to choose");
     }
 
     #[test]

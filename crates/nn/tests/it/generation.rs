@@ -38,6 +38,7 @@ fn greedy_continuations_agree_with_transformers() {
                     prompt: ids[..8].to_vec(),
                     settings: settings(Rules::greedy(), 24),
                     stream: Stream::new(0, &["sample"]),
+                    first: 0,
                     n: 1,
                 };
                 let out = run(&decoder(family), &[request], 1);
@@ -145,6 +146,7 @@ fn samples_do_not_depend_on_their_company() {
         prompt: (3..6 + i % 5).collect(),
         settings: settings(Rules { top_p: 0.95, ..Rules::default() }, 12 + i as usize % 7),
         stream: Stream::new(9, &["sample"]).nth(i as u64),
+        first: 0,
         n,
     };
     let requests: Vec<Request> = (0..9).map(|i| request(i, 1 + i as usize % 4)).collect();
@@ -157,6 +159,10 @@ fn samples_do_not_depend_on_their_company() {
     for (a, b) in alone.iter().zip(reference.iter().filter(|c| c.request == 7)) {
         assert_eq!(a.tokens, b.tokens);
     }
+    // A prompt that goes on at a later sample makes what it would have made.
+    let later = Request { first: 2, n: 2, ..requests[3].clone() };
+    let want: Vec<_> = reference.iter().filter(|c| c.request == 3 && c.sample >= 2).map(|c| &c.tokens).collect();
+    assert_eq!(run(&model, &[later], 4).iter().map(|c| &c.tokens).collect::<Vec<_>>(), want);
     for c in &reference {
         assert_eq!(c.tokens.len(), c.behaviour.len());
         assert!(c.model.iter().all(|l| *l <= 1e-5) && c.entropy.iter().all(|h| *h >= -1e-5));
@@ -170,6 +176,7 @@ fn recorded_log_probs_are_the_models_own() {
         prompt: vec![5, 6, 7],
         settings: settings(Rules { temperature: 0.7, top_k: 20, ..Rules::default() }, 10),
         stream: Stream::new(1, &["sample"]),
+        first: 0,
         n: 2,
     }];
     for c in run(&model, &requests, 4) {
@@ -191,8 +198,13 @@ fn recorded_log_probs_are_the_models_own() {
 fn stops_and_limits() {
     let model = decoder("llama");
     let base = Settings { rules: Rules::default(), max_tokens: 5, min_tokens: 0, end: vec![] };
-    let request =
-        |s: Settings, prompt: Vec<u32>| Request { prompt, settings: Arc::new(s), stream: Stream::new(2, &["s"]), n: 1 };
+    let request = |s: Settings, prompt: Vec<u32>| Request {
+        prompt,
+        settings: Arc::new(s),
+        stream: Stream::new(2, &["s"]),
+        first: 0,
+        n: 1,
+    };
     let one = |s: Settings, prompt: Vec<u32>| run(&model, &[request(s, prompt)], 3).remove(0);
     let c = one(base.clone(), vec![4]);
     assert_eq!((c.tokens.len(), c.stop), (5, Stop::Budget));

@@ -9,6 +9,7 @@ use postgrad_data::{Columns, DataSpec, Kind as RecordKind, OnBadRow, OverLong, R
 use postgrad_nn::LoraSpec;
 use postgrad_nn::optim::Kind;
 use postgrad_nn::schedule::Decay;
+use postgrad_nn::select::Select;
 use postgrad_train::{Checkpoints, Corrupt, Normalizer, Settings};
 
 use crate::builtin::resolve_data;
@@ -105,6 +106,9 @@ pub struct TuneArgs {
     /// With --full: train only weights whose names match (`*` stands for any characters)
     #[arg(long, requires = "full")]
     pub train: Vec<String>,
+    /// Train a chosen part of all weights: hft,ratio=0.5,level=category or lift,rank=8,filter_rank=8,interval=200
+    #[arg(long, conflicts_with_all = ["lora", "train"])]
+    pub select: Option<String>,
     #[arg(long, default_value_t = 16)]
     pub rank: usize,
     /// (default: twice the rank)
@@ -253,6 +257,10 @@ impl TuneArgs {
             OptimizerName::Adamw => Kind::default(),
             OptimizerName::Sgd => Kind::Sgd { momentum: 0.9 },
         };
+        if let Some(Select::Lift(_)) = self.selection()? {
+            // As the paper's.
+            s.optimizer = Kind::AdamW { beta1: 0.9, beta2: 0.95, eps: 1e-6 };
+        }
         set(&mut s.optimizer, self.optimizer.map(optimizer));
         s.eval_every = self.eval_every;
         if let Some(text) = &self.checkpoints {
@@ -265,6 +273,10 @@ impl TuneArgs {
         s.budget = self.budget.map(|d| d.as_secs_f64());
         s.check()?;
         Ok(s)
+    }
+
+    pub fn selection(&self) -> Result<Option<Select>> {
+        self.select.as_deref().map(|text| Select::parse(text).map_err(|e| e.at("--select"))).transpose()
     }
 
     pub fn lora_spec(&self) -> Result<LoraSpec> {

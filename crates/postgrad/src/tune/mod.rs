@@ -12,6 +12,7 @@ use postgrad_base::{Error, Result, Stream};
 use postgrad_lab::Store;
 use postgrad_nn::checkpoint::Dtype;
 use postgrad_nn::optim::name_matches;
+use postgrad_nn::select::{Select, Selection};
 use postgrad_reason::ModelFolder;
 use postgrad_train::{Checkpoints, Settings};
 use serde_json::json;
@@ -32,13 +33,15 @@ pub fn run(args: Args, app: &App) -> Result<()> {
         model.renderer = model.renderer.without_template()?;
     }
     let own = OwnSettings::of(&model)?;
-    let full = args.full || (own.as_ref().is_some_and(|o| o.full) && !args.lora);
+    let select = args.selection()?;
+    let full = args.full || select.is_some() || (own.as_ref().is_some_and(|o| o.full) && !args.lora);
     let mut settings = args.settings(full, own.as_ref(), model.decoder.config.max_position_embeddings)?;
+    let may_grow = full && select.as_ref().is_none_or(Select::trains_embeddings);
     if let Some(corrupt) = &args.corrupt {
-        settings.corrupt = Some(corrupt.prepare(&mut model, full).map_err(|e| e.at("--corrupt"))?);
+        settings.corrupt = Some(corrupt.prepare(&mut model, may_grow).map_err(|e| e.at("--corrupt"))?);
     }
     let trained = if full { Tuned::Full } else { Tuned::Lora };
-    prepare(&mut model, args, full)?;
+    let mut selection = prepare(&mut model, args, full)?;
 
     let (mut source, mut evals) = data(args, &model, &settings)?;
     let report = source.report().clone();
@@ -55,7 +58,10 @@ pub fn run(args: Args, app: &App) -> Result<()> {
     }
     tell(model.renderer.says());
     warnings.iter().for_each(|w| tell(&format!("warning: {w}")));
-    let plan = plan::Plan::new(&model, &settings, &source, trained);
+    let mut plan = plan::Plan::new(&model, &settings, &source, trained);
+    if let Some(selection) = &selection {
+        plan = plan.selected(selection.share());
+    }
     if args.dry_run {
         let plan = plan.measured(&model, &mut source)?;
         if progress == Mode::Json {
@@ -72,7 +78,7 @@ pub fn run(args: Args, app: &App) -> Result<()> {
 
     let config = json!({"method": "sft", "model": args.model, "data": args.data, "eval_data": args.eval_data,
         "tuned": if full { "full" } else { "lora" }, "rank": args.rank, "alpha": args.lora_spec()?.alpha,
-        "dropout": args.dropout, "rank_stabilized": args.rank_stabilized, "train": args.train, "settings": settings});
+        "dropout": args.dropout, "rank_stabilized": args.rank_stabilized, "train": args.train, "select": select, "settings": settings});
     let store = Store::open(&root(None))?;
     let folder = match &args.resume {
         Some(run) => Some(store.run(run)?.folder),
@@ -91,9 +97,10 @@ pub fn run(args: Args, app: &App) -> Result<()> {
         cancel: cancel.clone(),
         progress,
         merge: args.merge,
+        delta: matches!(select, Some(Select::Lift(_))),
         dtype,
     };
-    let done = session.run(&store, &mut model, &mut source, &mut evals)?;
+    let done = session.run(&store, &mut model, &mut source, &mut evals, selection.as_mut())?;
     tell(&format!("{} steps, {:.0} tokens/s, {}", done.outcome.steps, done.outcome.tokens_per_s, done.summary()));
     if progress == Mode::Json {
         say!("{}", done.to_json());
@@ -106,12 +113,16 @@ pub fn run(args: Args, app: &App) -> Result<()> {
 }
 
 /// Chooses what is trained.
-pub fn prepare(model: &mut ModelFolder, args: &TuneArgs, full: bool) -> Result<()> {
+fn prepare(model: &mut ModelFolder, args: &TuneArgs, full: bool) -> Result<Option<Selection>> {
+    if let Some(select) = args.selection()? {
+        let stream = Stream::new(args.seed, &["tune", "select"]);
+        return Selection::begin(&select, &mut model.decoder, &stream).map(Some);
+    }
     if !full {
         let stream = Stream::new(args.seed, &["tune", "adapter"]);
         // An adapter that came with the model stays on, frozen, and the new one is trained beside it.
         let name = if model.decoder.adapters.is_empty() { "adapter" } else { "new" };
-        return model.decoder.add_lora(name, args.lora_spec()?, &stream);
+        return model.decoder.add_lora(name, args.lora_spec()?, &stream).map(|()| None);
     }
     let wanted = |name: &str| args.train.is_empty() || args.train.iter().any(|p| name_matches(p, name));
     model.decoder.weights.train(wanted);
@@ -119,7 +130,7 @@ pub fn prepare(model: &mut ModelFolder, args: &TuneArgs, full: bool) -> Result<(
         return Err(Error::usage(format!("no weight matches {}", args.train.join(", ")))
             .help("names are those of model.safetensors, for example model.layers.*.mlp.*"));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The training source and the evaluation set.

@@ -4,6 +4,7 @@ use postgrad_base::Result;
 pub use postgrad_lab::speed::time;
 use postgrad_lab::speed::update_seconds;
 use postgrad_lab::table::grouped;
+use postgrad_nn::select::Share;
 use postgrad_numerics::percentiles;
 use postgrad_reason::ModelFolder;
 use postgrad_tensor::par;
@@ -18,6 +19,7 @@ pub struct Plan {
     settings: Settings,
     tuned: Tuned,
     trainable: usize,
+    share: Option<Share>,
     all: usize,
     examples: Option<u64>,
     steps: Option<u64>,
@@ -49,6 +51,7 @@ impl Plan {
             settings: settings.clone(),
             tuned,
             trainable: model.decoder.params().iter().map(|p| p.len()).sum(),
+            share: None,
             all: model.decoder.parameter_count(),
             examples,
             steps,
@@ -59,6 +62,13 @@ impl Plan {
             mean_length,
             measured: None,
         }
+    }
+
+    /// Counts what a selection trains.
+    pub fn selected(mut self, share: Share) -> Self {
+        self.trainable = share.parameters;
+        self.share = Some(share);
+        self
     }
 
     /// Times forward and backward on the first examples, and says what memory the optimiser adds to what they took.
@@ -100,6 +110,9 @@ impl Plan {
                 grouped(self.all as u64)
             ),
         );
+        if let Some(share) = self.share {
+            row("selected", share.to_string());
+        }
         if let Some(n) = self.examples {
             let tokens = format!("{} tokens, {} trained", grouped(self.tokens), grouped(self.trained_tokens));
             row("data", format!("{} examples, {tokens}", grouped(n)));
@@ -144,7 +157,7 @@ impl Plan {
     }
 
     pub fn to_json(&self) -> Value {
-        json!({"settings": self.settings, "trained_parameters": self.trainable, "parameters": self.all,
+        json!({"settings": self.settings, "trained_parameters": self.trainable, "selected": self.share, "parameters": self.all,
             "examples": self.examples, "steps": self.steps, "tokens": self.tokens, "trained_tokens": self.trained_tokens,
             "over_long_share": self.over_long, "length_percentiles": {"50": self.lengths.first(), "90": self.lengths.get(1),
             "99": self.lengths.get(2), "100": self.lengths.get(3)},

@@ -11,6 +11,8 @@ use postgrad_lab::store::ActiveRun;
 use postgrad_lab::{Item, NewRun, Report, Status, Store, run_report};
 use postgrad_nn::Decoder;
 use postgrad_nn::checkpoint::Dtype;
+use postgrad_nn::delta::Delta;
+use postgrad_nn::select::Selection;
 use postgrad_numerics::wilson;
 use postgrad_reason::ModelFolder;
 use postgrad_tensor::{par, simd};
@@ -44,6 +46,8 @@ pub struct Session<'a> {
     pub cancel: Cancel,
     pub progress: Mode,
     pub merge: bool,
+    /// Write what differs from the base too, as a sparse delta.
+    pub delta: bool,
     pub dtype: Dtype,
 }
 
@@ -95,10 +99,11 @@ impl Session<'_> {
         model: &mut ModelFolder,
         source: &mut dyn ExampleSource,
         evals: &mut [EvalData],
+        select: Option<&mut Selection>,
     ) -> Result<Done> {
         let active = self.begin(store, model)?;
         let (id, folder) = (active.run.id.clone(), active.run.folder.clone());
-        let trained = self.train(store, &active, model, source, evals);
+        let trained = self.train(store, &active, model, source, evals, select);
         let outcome = match trained {
             Ok(outcome) => outcome,
             Err(e) => {
@@ -167,6 +172,7 @@ impl Session<'_> {
         model: &ModelFolder,
         source: &mut dyn ExampleSource,
         evals: &mut [EvalData],
+        select: Option<&mut Selection>,
     ) -> Result<Outcome> {
         let mut sink = active.sink()?;
         let dir = RunDir::held(&active.run.folder)?;
@@ -208,6 +214,7 @@ impl Session<'_> {
             progress: self.progress,
             dir: Some(&dir),
             sampler: Some(&sampler),
+            select,
             edit_grads: None,
             constrain: None,
         }
@@ -237,7 +244,14 @@ impl Session<'_> {
     fn write(&self, model: &mut ModelFolder, folder: &Path) -> Result<PathBuf> {
         let made = made_path(folder, self.trained);
         match self.trained {
-            Tuned::Full => model.save(&made, self.dtype)?,
+            Tuned::Full => {
+                model.save(&made, self.dtype)?;
+                if self.delta {
+                    let base = ModelFolder::load(&model.dir)?;
+                    let delta = Delta::between(&base.decoder.weights, &model.decoder.weights)?;
+                    delta.save(&folder.join("delta.safetensors"))?;
+                }
+            }
             Tuned::Lora => {
                 let adapter = model.decoder.adapters.last().expect("a LoRA run trains an adapter").clone();
                 let base = model.dir.canonicalize().unwrap_or_else(|_| model.dir.clone());

@@ -35,6 +35,7 @@ pub use extract::{Extraction, Found, Mode, Place, extract};
 pub use fuzz::fuzz_answers;
 pub use lex::Rel;
 pub use parse::{Answer, parse};
+pub use text::{contains, normal};
 pub use units::Unit;
 
 use lex::Commas;

@@ -407,3 +407,22 @@ fn the_rate_on_the_table() {
     }
     println!("{:.0} pairs/s on one core", n as f64 / start.elapsed().as_secs_f64());
 }
+
+#[test]
+fn an_answer_is_contained_as_whole_words() {
+    for (text, answer, want) in [
+        ("Paris, France", "Paris", true),
+        ("It is in the United States.", "united states", true),
+        ("Boston", "ton", false),
+        ("Paris", "Paris, France", false),
+        ("12,000 people", "12000", true),
+        ("1912", "12", false),
+        ("", "Paris", false),
+        ("Paris", "", false),
+        ("Paris", "  ", false),
+        ("the Hague", "The Hague", true),
+        ("", "", false),
+    ] {
+        assert_eq!(contains(text, answer), want, "{text:?} {answer:?}");
+    }
+}

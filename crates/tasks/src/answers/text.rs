@@ -81,6 +81,14 @@ pub fn normal(raw: &str) -> String {
     out
 }
 
+/// Whether a text says an answer: the words of the answer's normal form stand in the text's, side by side and whole. Knowing
+/// "ton" is not read out of "Boston". An answer without any word is in no text.
+pub fn contains(text: &str, answer: &str) -> bool {
+    let (text, answer) = (normal(text), normal(answer));
+    let (words, wanted): (Vec<&str>, Vec<&str>) = (text.split(' ').collect(), answer.split(' ').collect());
+    !answer.is_empty() && words.windows(wanted.len()).any(|w| w == wanted)
+}
+
 /// The canonical words of a date: month, day, year if it is there.
 pub fn date(words: &str) -> Option<String> {
     const MONTHS: [&str; 12] = [

@@ -1,6 +1,7 @@
 //! The SFT loop: resume to the bit, guards, schedules, normalisers.
 
 mod corruption;
+mod selecting;
 
 use std::path::Path;
 
@@ -62,6 +63,7 @@ fn train(decoder: &Decoder, settings: &Settings, dir: Option<&Path>, sink: &mut 
         progress: Mode::Quiet,
         dir: dir.as_ref(),
         sampler: None,
+        select: None,
         edit_grads: None,
         constrain: None,
     }
@@ -240,6 +242,7 @@ fn nothing_to_train_on_and_strange_tokens_are_errors() {
             progress: Mode::Quiet,
             dir: None,
             sampler: None,
+            select: None,
             edit_grads: None,
             constrain: None,
         }
@@ -280,6 +283,7 @@ fn examples_with_scales_of_their_own_train_alike_in_a_batch_and_one_by_one() {
             progress: Mode::Quiet,
             dir: None,
             sampler: None,
+            select: None,
             edit_grads: Some(&mut keep),
             constrain: None,
         };
