@@ -355,8 +355,9 @@ pub fn gather(
     let Some(stage) = stages.first() else { return Ok((curves, vec![])) };
     let mut examples: Vec<Answers> = Vec::new();
     for (arm, dirs) in answered.iter().filter_map(|(arm, s)| Some((arm, s.get(stage)?))) {
-        for row in jsonl::read::<Told>(&dirs.join("answers.jsonl"))?.take(EXAMPLES) {
-            let (_, row) = row?;
+        for row in jsonl::read::<serde_json::Value>(&dirs.join("answers.jsonl"))?.take(EXAMPLES) {
+            // A kind may keep answers of another shape under this name.
+            let Ok(row) = serde_json::from_value::<Told>(row?.1) else { break };
             let Some(response) = row.responses.into_iter().next() else { continue };
             let right = Some(response.strict && !response.truncated);
             let answer = Answer { label: arm.to_string(), text: response.text, right };

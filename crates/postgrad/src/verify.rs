@@ -1,12 +1,11 @@
 //! `verify`: recipes' experiments, from arms and seeds to verdicts and a ledger.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use postgrad_base::{Error, Kind, Result};
 use postgrad_lab::claims::Summary;
-use postgrad_lab::engine::{Committed, Ledger, Revision, Verified, Verifying, chosen, committed};
+use postgrad_lab::engine::{Committed, Ledger, Revision, Verified, Verifying, chosen, committed, stated};
 use postgrad_lab::recipe::Recipe;
 use postgrad_lab::store::now;
 use postgrad_lab::table::{Cell, Table, fixed};
@@ -275,19 +274,35 @@ fn verdicts(v: &Verified) -> Table {
     table
 }
 
+/// An arm a row, with the figures that claims and controls read and the accuracy of what is measured. The page has all.
 fn figures(recipe: &Recipe, v: &Verified) -> Table {
-    let mut by_stage: BTreeMap<(&str, &str), Vec<&Summary>> = BTreeMap::new();
-    for m in &v.measures {
-        by_stage.entry((&m.stage, &m.metric)).or_default().push(m);
+    let read: Vec<(String, String)> = match stated(recipe) {
+        Ok((claims, controls)) => {
+            let values = claims.iter().map(|c| &c.value).chain(controls.iter().map(|c| &c.value));
+            values.flat_map(|value| value.refs()).map(|r| (r.stage.clone(), r.metric.show())).collect()
+        }
+        Err(_) => vec![],
+    };
+    let shown = |m: &Summary| {
+        read.iter().any(|(stage, metric)| *stage == m.stage && *metric == m.metric)
+            || (recipe.measure.contains(&m.stage) && m.metric == "accuracy")
+    };
+    let mut columns: Vec<(&str, &str)> = Vec::new();
+    for m in v.measures.iter().filter(|m| shown(m)) {
+        if !columns.contains(&(&m.stage, &m.metric)) {
+            columns.push((&m.stage, &m.metric));
+        }
     }
-    let arms: Vec<&str> = recipe.arms.iter().map(|a| a.name.as_str()).collect();
-    let mut table = Table::new(&[&["stage", "figure"], &arms[..]].concat());
-    for ((stage, metric), all) in by_stage {
-        let of = |arm: &&str| {
-            let found = all.iter().find(|m| m.arm == **arm);
+    let names: Vec<String> = columns.iter().map(|(stage, metric)| format!("{stage}.{metric}")).collect();
+    let mut heads = vec!["arm"];
+    heads.extend(names.iter().map(String::as_str));
+    let mut table = Table::new(&heads);
+    for arm in &recipe.arms {
+        let of = |(stage, metric): &(&str, &str)| {
+            let found = v.measures.iter().find(|m| m.arm == arm.name && m.stage == *stage && m.metric == *metric);
             found.map_or_else(Cell::none, |m| interval(m.estimate, m.low, m.high))
         };
-        table.row([Cell::text(stage), Cell::text(metric)].into_iter().chain(arms.iter().map(of)));
+        table.row([Cell::text(&arm.name)].into_iter().chain(columns.iter().map(of)));
     }
     table
 }

@@ -80,12 +80,13 @@ impl Hft {
 #[derive(Clone, Debug, Default)]
 pub struct Layer {
     /// Matrices with their biases.
-    pub attention: Vec<(WeightId, Option<WeightId>)>,
-    pub ffn: Vec<(WeightId, Option<WeightId>)>,
-    pub norms: Vec<(WeightId, Option<WeightId>)>,
+    pub attention: Tensors,
+    pub ffn: Tensors,
+    pub norms: Tensors,
 }
 
-type Tensors = Vec<(WeightId, Option<WeightId>)>;
+/// Tensors, each with its bias if it has one.
+pub type Tensors = Vec<(WeightId, Option<WeightId>)>;
 
 impl Layer {
     fn categories(&self) -> [&Tensors; 3] {

@@ -99,9 +99,8 @@ fn other_ratios_and_levels_have_their_counts() {
     let all = layers(&m);
     let count = |ratio, level, seed| {
         let drawn = draw(&all, ratio, level, &tune().nth(seed));
-        let of = |f: fn(&hft::Layer) -> &Vec<(WeightId, Option<WeightId>)>| {
-            all.iter().flat_map(f).filter(|(id, _)| drawn.contains(id)).count()
-        };
+        let of =
+            |f: fn(&hft::Layer) -> &hft::Tensors| all.iter().flat_map(f).filter(|(id, _)| drawn.contains(id)).count();
         (of(|l| &l.attention), of(|l| &l.ffn), of(|l| &l.norms))
     };
     assert_eq!(count(0.25, Level::Category, 0), (4, 3, 4));
