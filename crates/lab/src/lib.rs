@@ -12,12 +12,14 @@
 //! - [`plot`]: line and interval plots as SVG
 //! - [`report`]: self-contained HTML pages of tables, plots and examples
 //! - [`run_report`]: the page of one run, from its events
+//! - [`measured`]: what came out, as tables for the terminal and for a recipe's README
 //! - [`verify_report`]: the page of a verified recipe, and the page of all of them
 
 pub mod claims;
 pub mod compare;
 pub mod engine;
 pub mod machine;
+pub mod measured;
 pub mod plot;
 pub mod recipe;
 pub mod report;

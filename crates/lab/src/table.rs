@@ -161,6 +161,34 @@ impl Table {
         out
     }
 
+    /// The table in Markdown, its notes below.
+    pub fn to_markdown(&self) -> String {
+        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let safe = |s: &str| one_line(s).replace('|', "\\|");
+        let mut out = line(self.columns.iter().map(|c| safe(c)).collect());
+        let rule = (0..self.columns.len()).map(|c| if self.is_figure(c) { "--:" } else { "---" }.to_string());
+        out.push_str(&line(rule.collect()));
+        for row in &self.rows {
+            let cells = (0..self.columns.len()).map(|c| row.get(c).map(|x| safe(&x.plain())).unwrap_or_default());
+            out.push_str(&line(cells.collect()));
+        }
+        for note in &self.notes {
+            out.push_str(&format!("\n{}\n", one_line(note)));
+        }
+        out
+    }
+
+    /// Rows as columns: the first column's texts become the heads.
+    pub fn turned(&self) -> Self {
+        let first = |r: &Vec<Cell>| r.first().map(Cell::plain).unwrap_or_default();
+        let heads = self.columns.first().cloned().into_iter().chain(self.rows.iter().map(first));
+        let row = |c: usize| {
+            let cells = self.rows.iter().map(|r| r.get(c).cloned().unwrap_or_default());
+            std::iter::once(Cell::text(&self.columns[c])).chain(cells).collect()
+        };
+        Self { columns: heads.collect(), rows: (1..self.columns.len()).map(row).collect(), notes: self.notes.clone() }
+    }
+
     /// Head, rule and rows, all equally wide.
     fn lines(&self, width: Option<usize>) -> Vec<String> {
         let count = self.columns.len();
@@ -290,6 +318,10 @@ mod tests {
         t.note("a note");
         assert_eq!(t.to_text(None), "a  b\n─  ─\nx\ny  3\na note\n");
         assert_eq!(Table::default().to_text(Some(3)), "\n\n");
+        assert_eq!(t.to_markdown(), "| a | b |\n| --- | --: |\n| x |  |\n| y | 3 |\n\na note\n");
+        t.rows[0] = vec![Cell::text("x|"), Cell::count(2)];
+        assert_eq!(t.turned().to_text(None), "a  x|  y\n─  ──  ─\nb   2  3\na note\n");
+        assert!(t.to_markdown().contains("| --- | --: |\n| x\\| | 2 |\n"));
     }
 
     proptest! {

@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use postgrad_base::{Error, Kind, Result};
-use postgrad_lab::claims::Summary;
-use postgrad_lab::engine::{Committed, Ledger, Revision, Verified, Verifying, chosen, committed, stated};
+use postgrad_lab::engine::{Committed, Ledger, Revision, Verified, Verifying, chosen, committed};
+use postgrad_lab::measured;
 use postgrad_lab::recipe::Recipe;
 use postgrad_lab::store::now;
-use postgrad_lab::table::{Cell, Table, fixed};
 use postgrad_lab::verify_report::{VerifyPage, gather};
 use postgrad_lab::{NewRun, Report, Status, Store};
 use postgrad_systems::recipes;
@@ -141,6 +140,9 @@ fn finish(
         if added {
             ledger.write(&ledger_file)?;
         }
+        if let (Some(last), Some(file)) = (ledger.last(), path.file_stem().and_then(|s| s.to_str())) {
+            measured::put(&path.with_file_name("README.md"), file, &measured::section(&slug, file, last))?;
+        }
     }
     let report = match &revision {
         Some(_) if added || verified.ran > 0 => Some(record(path, recipe, &ledger, &verified)?),
@@ -231,7 +233,8 @@ fn record(path: &Path, recipe: &Recipe, ledger: &Ledger, v: &Verified) -> Result
 fn show(slug: &str, recipe: &Recipe, v: &Verified) -> Result<()> {
     let mut out = Out::new();
     out.text(&format!("{slug}: {}. {}\n\n", v.verdict.state.name(), recipe.title))?;
-    for table in [verdicts(v), figures(recipe, v)] {
+    let (claims, controls) = (&v.verdict.claims, &v.verdict.controls);
+    for table in [measured::verdicts(claims, controls), measured::figures(claims, controls, &v.measures)] {
         out.text(&format!("{}\n", table.to_text(terminal_width())))?;
     }
     out.text(&format!(
@@ -256,63 +259,4 @@ fn page(recipe: &Recipe, ledger: &Ledger, v: &Verified) -> Result<Report> {
         examples,
     };
     Ok(page.report())
-}
-
-fn verdicts(v: &Verified) -> Table {
-    let mut table = Table::new(&["", "claim", "estimate", "wanted", "p", "seeds"]);
-    for j in v.verdict.claims.iter().chain(&v.verdict.controls) {
-        table.row([
-            Cell::text(if j.primary { format!("{} *", j.state.name()) } else { j.state.name().into() }),
-            Cell::text(&j.says),
-            interval(j.estimate, j.low, j.high),
-            Cell::text(&j.condition),
-            j.p.map_or_else(Cell::none, |p| Cell::number(p, 3)),
-            Cell::count(j.seeds as u64),
-        ]);
-    }
-    table.note("* the primary claim: it decides the state. Controls follow the claims.");
-    table
-}
-
-/// An arm a row, with the figures that claims and controls read and the accuracy of what is measured. The page has all.
-fn figures(recipe: &Recipe, v: &Verified) -> Table {
-    let read: Vec<(String, String)> = match stated(recipe) {
-        Ok((claims, controls)) => {
-            let values = claims.iter().map(|c| &c.value).chain(controls.iter().map(|c| &c.value));
-            values.flat_map(|value| value.refs()).map(|r| (r.stage.clone(), r.metric.show())).collect()
-        }
-        Err(_) => vec![],
-    };
-    let shown = |m: &Summary| {
-        read.iter().any(|(stage, metric)| *stage == m.stage && *metric == m.metric)
-            || (recipe.measure.contains(&m.stage) && m.metric == "accuracy")
-    };
-    let mut columns: Vec<(&str, &str)> = Vec::new();
-    for m in v.measures.iter().filter(|m| shown(m)) {
-        if !columns.contains(&(&m.stage, &m.metric)) {
-            columns.push((&m.stage, &m.metric));
-        }
-    }
-    let names: Vec<String> = columns.iter().map(|(stage, metric)| format!("{stage}.{metric}")).collect();
-    let mut heads = vec!["arm"];
-    heads.extend(names.iter().map(String::as_str));
-    let mut table = Table::new(&heads);
-    for arm in &recipe.arms {
-        let of = |(stage, metric): &(&str, &str)| {
-            let found = v.measures.iter().find(|m| m.arm == arm.name && m.stage == *stage && m.metric == *metric);
-            found.map_or_else(Cell::none, |m| interval(m.estimate, m.low, m.high))
-        };
-        table.row([Cell::text(&arm.name)].into_iter().chain(columns.iter().map(of)));
-    }
-    table
-}
-
-/// `0.123 [0.05, 0.2]`; without its interval where there is none.
-fn interval(value: Option<f64>, low: Option<f64>, high: Option<f64>) -> Cell {
-    let Some(value) = value else { return Cell::none() };
-    let short = |x: f64| fixed(x, if x.abs() < 10.0 { 3 } else { 1 });
-    Cell::text(match (low, high) {
-        (Some(low), Some(high)) => format!("{} [{}, {}]", short(value), short(low), short(high)),
-        _ => short(value),
-    })
 }

@@ -31,7 +31,26 @@ pub fn kinds() -> Vec<Kind> {
 mod tests {
     use std::path::Path;
 
+    use postgrad_lab::engine::Ledger;
+    use postgrad_lab::measured;
     use postgrad_lab::recipe::Recipe;
+
+    /// Figures in a recipe's page are its ledger's: `verify` writes both.
+    #[test]
+    fn pages_say_what_the_ledgers_say() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+        for folder in std::fs::read_dir(&root).unwrap().flatten() {
+            let (slug, dir) = (folder.file_name(), folder.path());
+            for file in ["tiny", "full"] {
+                let ledger = Ledger::path(&dir.join(format!("{file}.toml")));
+                let Some(ledger) = Ledger::read(&ledger).unwrap() else { continue };
+                let section = measured::section(&slug.to_string_lossy(), file, ledger.last().unwrap());
+                let page = std::fs::read_to_string(dir.join("README.md")).unwrap();
+                let wanted = format!("<!-- measured: {file} -->\n{section}<!-- /measured -->");
+                assert!(page.contains(&wanted), "{slug:?}: its page should have\n{wanted}");
+            }
+        }
+    }
 
     /// Keys, kinds, references and claims of every recipe that is carried.
     #[test]
