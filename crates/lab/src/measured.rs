@@ -110,7 +110,7 @@ pub fn put(readme: &Path, file: &str, section: &str) -> Result<bool> {
 }
 
 /// `0.123 [0.05, 0.2]`; without its interval where there is none.
-fn interval(value: Option<f64>, low: Option<f64>, high: Option<f64>) -> Cell {
+pub fn interval(value: Option<f64>, low: Option<f64>, high: Option<f64>) -> Cell {
     let Some(value) = value else { return Cell::none() };
     let short = |x: f64| fixed(x, if x.abs() < 10.0 { 3 } else { 1 });
     Cell::text(match (low, high) {

@@ -56,7 +56,7 @@ pub struct SystemRow {
     pub title: String,
     /// What kind of a system it is: `sft`, `rl`, `selection`, ...
     pub kind: String,
-    /// None where nothing was verified: shown as a dash.
+    /// None where nothing that was verified is of the present recipe: `note` is shown.
     pub state: Option<State>,
     pub primary: Option<Judged>,
     pub wall_seconds: Option<f64>,
@@ -64,7 +64,7 @@ pub struct SystemRow {
     pub date: Option<String>,
     /// A file beside the page.
     pub link: Option<String>,
-    /// What it lacks, why it is not there: `needs: gcc`.
+    /// Where there is no state: `planned`, `stale`, `needs gcc`.
     pub note: String,
 }
 
@@ -298,19 +298,20 @@ pub fn systems_report(rows: &[SystemRow]) -> Report {
     ));
     let mut table = Table::new(&["system", "title", "kind", "state", "primary claim", "value", "wall time", "date"]);
     for r in rows {
-        let says = r.primary.as_ref().map_or_else(|| r.note.clone(), |p| format!("{}: {}", p.says, p.condition));
+        let says = r.primary.as_ref().map_or(String::new(), |p| format!("{}: {}", p.says, p.condition));
+        let note = if r.note.is_empty() { "–" } else { &r.note };
         table.row([
             Cell { link: r.link.clone(), ..Cell::text(&r.slug) },
             Cell::text(&r.title),
             Cell::text(&r.kind),
-            r.state.map_or_else(|| Cell::text("–"), state_cell),
+            r.state.map_or_else(|| Cell::text(note), state_cell),
             Cell::text(says),
             r.primary.as_ref().map_or_else(Cell::none, judged_cell),
             r.wall_seconds.map_or_else(Cell::none, |s| Cell { figure: true, ..Cell::text(duration(s)) }),
             Cell::text(r.date.as_deref().map_or("", |d| d.split('T').next().unwrap_or(d))),
         ]);
     }
-    table.note("holds: the whole interval satisfies the condition; contrary: all of it violates its sign; underpowered: wider than the smallest effect of interest; null: neither; described: fewer seeds than declared; loud: a control failed.");
+    table.note("holds: the whole interval satisfies the condition; contrary: all of it violates its sign; underpowered: wider than the smallest effect of interest; null: neither; described: fewer seeds than declared; loud: a control failed; stale: the recipe or a stage has changed since, the value is of before; runs: nothing is verified yet.");
     report.sections.push(Section::new("All rows", vec![Part::Table(table)]));
     report.footer = format!("Postgrad {}.", env!("CARGO_PKG_VERSION"));
     report
@@ -543,7 +544,8 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
-fn duration(seconds: f64) -> String {
+/// `50.4 s`, `4 min 48 s`, `2 h 01 min`.
+pub fn duration(seconds: f64) -> String {
     match seconds {
         s if !(0.0..1e12).contains(&s) => "–".into(),
         s if s < 60.0 => format!("{s:.1} s"),

@@ -20,6 +20,7 @@ mod quickstart;
 mod run;
 mod runs;
 mod sampling;
+mod systems;
 mod task;
 mod task_rows;
 mod tune;
@@ -37,6 +38,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 // `pub fn run(args: Args, app: &App) -> Result<()>`. Help lists them in this order.
 frame::commands! {
     Quickstart(quickstart),
+    Systems(systems),
     Verify(verify),
     Run(run),
     Plan(plan),

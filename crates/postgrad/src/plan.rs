@@ -3,7 +3,6 @@
 use postgrad_base::{Error, Result};
 use postgrad_lab::claims::ASSUMED;
 use postgrad_lab::engine::externals;
-use postgrad_lab::recipe::Recipe;
 use postgrad_lab::recipe::plan::{Plan, Planned, plan};
 use postgrad_lab::speed::time;
 use postgrad_lab::table::{Cell, Table};
@@ -43,7 +42,7 @@ pub fn run(args: Args, app: &App) -> Result<()> {
         _ => "recipe.toml",
     };
     let lab = Lab::new()?;
-    let mut recipe = Recipe::read(&recipes::file(&args.recipe, file)?, &lab.kinds)?;
+    let mut recipe = recipes::file(&args.recipe, file)?.recipe(&lab.kinds)?;
     let pair = |text: &'_ String| {
         let pair = text.split_once('=').map(|(k, v)| (k.trim().to_string(), v.trim().to_string()));
         pair.ok_or_else(|| Error::usage(format!("`{text}` is not of the form KEY=VALUE")))

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use postgrad_base::{Context, Error, Result, fs};
 use postgrad_lab::engine::{Found, Graph, Running, externals};
-use postgrad_lab::recipe::Recipe;
 use postgrad_lab::stage::read_rows;
 use postgrad_lab::table::{Cell, Table};
 use postgrad_lab::{Item, NewRun, Status, Store};
@@ -24,7 +23,7 @@ use crate::runs::root;
 #[derive(clap::Args)]
 pub struct Args {
     /// A recipe's name, its folder or a file
-    #[arg(value_name = "FILE.toml")]
+    #[arg(value_name = "FILE.toml|SLUG")]
     recipe: String,
     /// Change a key: model=FOLDER, data=FILE, tuned.lr=1e-4
     #[arg(long, value_name = "KEY=VALUE")]
@@ -43,9 +42,10 @@ pub struct Args {
 }
 
 pub fn run(args: Args, app: &App) -> Result<()> {
-    let path = recipes::file(&args.recipe, "recipe.toml")?;
+    let file = recipes::file(&args.recipe, "recipe.toml")?;
     let lab = Lab::new()?;
-    let mut recipe = Recipe::read(&path, &lab.kinds)?;
+    let mut recipe = file.recipe(&lab.kinds)?;
+    recipe.has_what_it_needs()?;
     let pair = |pair: &'_ String| {
         let (key, value) = pair.split_once('=').ok_or_else(|| {
             Error::usage(format!("`{pair}` is not of the form KEY=VALUE")).help("for example: --set tuned.lr=1e-4")
@@ -79,7 +79,7 @@ pub fn run(args: Args, app: &App) -> Result<()> {
         &NewRun {
             kind: "run".into(),
             name: recipe.title.clone(),
-            config: json!({"recipe": path, "arm": arm, "set": args.set}),
+            config: json!({"recipe": file.path, "arm": arm, "set": args.set}),
             model: recipe.models.values().cloned().collect::<Vec<_>>().join(", "),
             data: recipe.data.values().flatten().cloned().collect::<Vec<_>>().join(", "),
             seed: args.seed,

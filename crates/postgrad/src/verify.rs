@@ -10,7 +10,7 @@ use postgrad_lab::recipe::Recipe;
 use postgrad_lab::store::now;
 use postgrad_lab::verify_report::{VerifyPage, gather};
 use postgrad_lab::{NewRun, Report, Status, Store};
-use postgrad_systems::recipes;
+use postgrad_systems::recipes::{self, File};
 use postgrad_tensor::{par, simd};
 use serde_json::{Value, json};
 
@@ -23,13 +23,13 @@ use crate::tune::args::duration;
 /// Run recipes' experiments and write what came out into their ledgers
 ///
 /// What has not changed is not run again; a killed call is gone on with by the same call. A ledger is written only where
-/// the recipe's file is committed and unmodified.
+/// the recipe's file is committed and unmodified. Of a recipe that the program carries, it is written in the run's folder.
 #[derive(clap::Args)]
 pub struct Args {
     /// Names of recipes, folders or files
     #[arg(value_name = "SLUG", required_unless_present = "all")]
     recipes: Vec<String>,
-    /// Every recipe
+    /// Every recipe in the folder of recipes (without one: that the program carries) whose programs are there
     #[arg(long, conflicts_with = "recipes")]
     all: bool,
     /// Leave out recipes whose ledger is of their present file and stage versions
@@ -88,9 +88,10 @@ pub fn run(args: Args, app: &App) -> Result<()> {
 }
 
 fn one(args: &Args, name: &str, file: &str, lab: &Lab, deadline: Option<Instant>, app: &App) -> Result<Option<Value>> {
-    let path = recipes::file(name, file)?;
-    let recipe = Recipe::read(&path, &lab.kinds)?;
-    let ledger = Ledger::read(&Ledger::path(&path))?.unwrap_or_default();
+    let file = recipes::file(name, file)?;
+    let path = &file.path;
+    let recipe = file.recipe(&lab.kinds)?;
+    let ledger = file.ledger()?.unwrap_or_default();
     let verifying = Verifying {
         recipe: &recipe,
         resolve: &lab.resolve(),
@@ -101,13 +102,17 @@ fn one(args: &Args, name: &str, file: &str, lab: &Lab, deadline: Option<Instant>
         trial: args.trial,
         deadline,
     };
-    let versions = verifying.versions()?;
-    if args.stale_only && ledger.last().is_some_and(|r| r.is_of(&recipe.recipe_hash(), &versions)) {
+    if args.stale_only && !ledger.is_stale(&recipe)? {
         return Ok(None);
     }
+    if let Some(tool) = recipe.lacks().filter(|_| args.all) {
+        note(&format!("{name}: left out, it needs {tool}"));
+        return Ok(None);
+    }
+    recipe.has_what_it_needs()?;
     if args.dry_run {
         let (graph, there) = verifying.graph()?;
-        let (all, slug) = (graph.nodes.len(), postgrad_lab::engine::slug(&path));
+        let (all, slug) = (graph.nodes.len(), postgrad_lab::engine::slug(path));
         if !app.json {
             Out::new().text(&format!("{slug}: {} stages to run, {there} of {all} are there\n", all - there))?;
         }
@@ -116,48 +121,67 @@ fn one(args: &Args, name: &str, file: &str, lab: &Lab, deadline: Option<Instant>
     if recipe.claims.is_empty() {
         return Err(Error::usage("the recipe claims nothing").at(path.display()).help("`postgrad run` runs it"));
     }
-    let commit = if args.trial { None } else { Some(committed(&path)?) };
+    let commit = match args.trial {
+        true => None,
+        false if file.is_carried() => Some(released()),
+        false => Some(committed(path)?),
+    };
     let verified = verifying.run()?;
-    finish(&path, &recipe, commit, verified, ledger, app).map(Some)
+    finish(&file, &recipe, commit, verified, ledger, app).map(Some)
+}
+
+/// What stands for the commits of a recipe that the program carries.
+fn released() -> Committed {
+    let version = concat!("postgrad ", env!("CARGO_PKG_VERSION"));
+    Committed { file: version.into(), head: version.into(), modified_code: false }
 }
 
 /// Prints, records, writes ledger and page.
 fn finish(
-    path: &Path,
+    file: &File,
     recipe: &Recipe,
     commit: Option<Committed>,
     verified: Verified,
     mut ledger: Ledger,
     app: &App,
 ) -> Result<Value> {
-    let slug = postgrad_lab::engine::slug(path);
-    let ledger_file = Ledger::path(path);
+    let slug = postgrad_lab::engine::slug(&file.path);
+    let mut ledger_file = Ledger::path(&file.path);
     let mut added = false;
     let revision = commit.map(|c| revision(recipe, &verified, c));
     if let Some(revision) = &revision {
         ledger.slug.clone_from(&slug);
         added = ledger.add(revision.clone());
-        if added {
+        if added && !file.is_carried() {
             ledger.write(&ledger_file)?;
         }
-        if let (Some(last), Some(file)) = (ledger.last(), path.file_stem().and_then(|s| s.to_str())) {
-            measured::put(&path.with_file_name("README.md"), file, &measured::section(&slug, file, last))?;
+        let name = file.path.file_stem().and_then(|s| s.to_str()).filter(|_| !file.is_carried());
+        if let (Some(last), Some(name)) = (ledger.last(), name) {
+            measured::put(&file.path.with_file_name("README.md"), name, &measured::section(&slug, name, last))?;
         }
     }
     let report = match &revision {
-        Some(_) if added || verified.ran > 0 => Some(record(path, recipe, &ledger, &verified)?),
+        Some(_) if added || verified.ran > 0 => Some(record(&file.path, recipe, &ledger, &verified)?),
         _ => None,
     };
+    // The carried ledger stays as it is; what this machine adds to it lies in the run's folder.
+    if let Some(report) = report.as_ref().filter(|_| file.is_carried()) {
+        ledger_file = report.with_file_name("ledger.json");
+        ledger.write(&ledger_file)?;
+    }
     if !app.json {
         show(&slug, recipe, &verified)?;
         let mut out = Out::new();
         if let Some(report) = &report {
             out.text(&format!("report  {}\n", report.display()))?;
         }
-        let said = match (&revision, added) {
-            (None, _) => "a trial: nothing is recorded".into(),
-            (_, true) => format!("ledger  {} (revision {})", ledger_file.display(), ledger.revisions.len()),
-            (_, false) => "ledger  unchanged".into(),
+        let (at, n) = (ledger_file.display(), ledger.revisions.len());
+        let said = match (&revision, added, file.is_carried()) {
+            (None, ..) => "a trial: nothing is recorded".into(),
+            (_, true, false) => format!("ledger  {at} (revision {n})"),
+            (_, false, false) => "ledger  unchanged".into(),
+            (_, true, true) => format!("ledger  {at} (revision {n}; there is no folder of this recipe to keep it in)"),
+            (_, false, true) => "ledger  the same as the program's own".into(),
         };
         out.text(&format!("{said}\n"))?;
     }

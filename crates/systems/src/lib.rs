@@ -9,8 +9,10 @@ pub mod hft;
 pub mod masked_thought;
 pub mod r_tuning;
 pub mod recipes;
+pub mod rows;
 pub mod select2reason;
 pub mod skill_graft;
+pub mod standing;
 
 use postgrad_lab::stage::Kind;
 

@@ -10,7 +10,9 @@ use postgrad_base::{Context, Error, Result, fs};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::verify::versions;
 use crate::claims::{Judged, State, Summary};
+use crate::recipe::Recipe;
 
 /// All that a recipe's runs have shown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -95,6 +97,12 @@ impl Ledger {
 
     pub fn last(&self) -> Option<&Revision> {
         self.revisions.last()
+    }
+
+    /// Whether there is no revision of this recipe and of the present stage versions at the end.
+    pub fn is_stale(&self, recipe: &Recipe) -> Result<bool> {
+        let versions = versions(recipe)?;
+        Ok(!self.last().is_some_and(|r| r.is_of(&recipe.recipe_hash(), &versions)))
     }
 
     /// Adds a revision, unless the last one says the same of the same recipe. True where it was added.

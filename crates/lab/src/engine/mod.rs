@@ -18,4 +18,4 @@ pub use git::{Committed, committed};
 pub use graph::{Graph, Keys, Node, Source};
 pub use ledger::{Ledger, Revision};
 pub use run::{Ran, Running};
-pub use verify::{Point, TRIAL_SEED, Verified, Verifying, chosen, slug, stated};
+pub use verify::{Point, TRIAL_SEED, Verified, Verifying, chosen, slug, stated, versions};

@@ -81,17 +81,6 @@ impl Verifying<'_> {
         Ok((graph, there))
     }
 
-    /// Versions of the kinds of stages behind the experiment.
-    pub fn versions(&self) -> Result<BTreeMap<String, u32>> {
-        let mut versions = BTreeMap::new();
-        for arm in &self.recipe.arms {
-            for s in self.needed(&arm.name, &self.recipe.wanted(&arm.name)?, &[])? {
-                versions.insert(s.kind.name.to_string(), s.kind.version);
-            }
-        }
-        Ok(versions)
-    }
-
     /// Runs what is not there and judges.
     pub fn run(&self) -> Result<Verified> {
         let started = Instant::now();
@@ -119,7 +108,7 @@ impl Verifying<'_> {
             tuned,
             budgets,
             externals,
-            versions: self.versions()?,
+            versions: versions(self.recipe)?,
             results,
             ran,
             reused,
@@ -304,6 +293,19 @@ impl Verifying<'_> {
         }
         Ok(all)
     }
+}
+
+/// Versions of the kinds of stages behind an experiment.
+pub fn versions(recipe: &Recipe) -> Result<BTreeMap<String, u32>> {
+    let mut versions = BTreeMap::new();
+    for arm in &recipe.arms {
+        let wanted = recipe.wanted(&arm.name)?;
+        let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+        for s in recipe.needed(&arm.name, &wanted, &[])? {
+            versions.insert(s.kind.name.to_string(), s.kind.version);
+        }
+    }
+    Ok(versions)
 }
 
 /// A recipe's claims and controls, read; errors are located in its file.

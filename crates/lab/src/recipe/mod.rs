@@ -95,6 +95,8 @@ pub struct Recipe {
     /// Budgets that must be equal across arms.
     pub matched: Vec<String>,
     pub tune: Option<Tune>,
+    /// A program outside that must be on `PATH`.
+    pub needs: Option<String>,
     /// External models by name.
     pub models: BTreeMap<String, String>,
     /// External data by name: files, folders, globs, built-in names.
@@ -361,6 +363,24 @@ impl Recipe {
         }
     }
 
+    /// The program that the recipe needs, where it is not on `PATH`.
+    pub fn lacks(&self) -> Option<&str> {
+        let there = |tool: &str| {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path).any(|dir| is_program(&dir.join(tool)))
+        };
+        self.needs.as_deref().filter(|tool| !there(tool))
+    }
+
+    /// Errors where a program that the recipe needs is not there.
+    pub fn has_what_it_needs(&self) -> Result<()> {
+        self.lacks().map_or(Ok(()), |tool| {
+            Err(Error::usage(format!("the recipe needs the program `{tool}`, which is not on PATH"))
+                .at(self.path.display())
+                .help(format!("install {tool}, or add its folder to PATH")))
+        })
+    }
+
     /// The registered kinds that the recipe was read with.
     pub fn kinds(&self) -> &[Kind] {
         &self.kinds
@@ -376,6 +396,12 @@ impl Recipe {
     pub fn recipe_hash(&self) -> String {
         digest(&self.root.to_json())
     }
+}
+
+/// A file that may be executed.
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
 /// The first 16 hexadecimal digits of BLAKE3 over the value as JSON with sorted keys.

@@ -11,7 +11,8 @@ use super::{Arm, Axis, BUDGETS, Bound, Claim, Control, MAIN, Recipe, STREAMS, Se
 use crate::stage::Kind;
 
 const KEYS: &[&str] = &[
-    "title", "about", "vary", "measure", "seeds", "match", "tune", "models", "data", "stage", "arm", "claim", "control",
+    "title", "about", "needs", "vary", "measure", "seeds", "match", "tune", "models", "data", "stage", "arm", "claim",
+    "control",
 ];
 
 /// Names with a meaning of their own beside those of stages.
@@ -72,6 +73,7 @@ pub(super) fn recipe(path: &Path, root: Node, kinds: &[Kind]) -> Result<Recipe> 
     let tune = root.get("tune").map(|e| tune(&e.node, &known)).transpose()?;
     let arms = arms(&root, &known)?;
     let about = text("about")?;
+    let needs = root.get("needs").map(program).transpose()?;
     let (path, kinds) = (path.to_path_buf(), kinds.to_vec());
     Ok(Recipe {
         path,
@@ -82,6 +84,7 @@ pub(super) fn recipe(path: &Path, root: Node, kinds: &[Kind]) -> Result<Recipe> 
         seeds,
         matched,
         tune,
+        needs,
         models,
         data,
         arms,
@@ -92,6 +95,16 @@ pub(super) fn recipe(path: &Path, root: Node, kinds: &[Kind]) -> Result<Recipe> 
         root,
         kinds,
     })
+}
+
+/// The name of a program, without a folder.
+fn program(e: &Entry) -> Result<String> {
+    let name = e.node.text()?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+    match name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain) {
+        true => Ok(name.into()),
+        false => Err(e.node.not("the name of a program, as \"gcc\"")),
+    }
 }
 
 /// The entries of a table that may be missing.

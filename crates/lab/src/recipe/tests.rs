@@ -162,6 +162,17 @@ fn the_documented_recipe_is_one() {
 }
 
 #[test]
+fn a_recipe_may_need_a_program() {
+    let needs = |tool: &str| parse(&with("title", &format!("needs = \"{tool}\"\ntitle"))).unwrap();
+    let (shell, none) = (needs("sh"), needs("no-such-program-1"));
+    assert_eq!((shell.lacks(), none.lacks(), recipe().lacks()), (None, Some("no-such-program-1"), None));
+    let error = none.has_what_it_needs().unwrap_err();
+    assert!(shell.has_what_it_needs().is_ok() && error.exit_code() == 2, "{error}");
+    fails("title", "needs = \"../sh\"\ntitle", "the name of a program", "\"../sh\"", "");
+    fails("title", "needs = [\"sh\"]\ntitle", "expected a string", "[\"sh\"]", "");
+}
+
+#[test]
 fn points_of_the_grid_and_their_stages() {
     let r = parse(&with("lr\" = [1e-3, 3e-3]", "lr\" = [1e-3, 3e-3], tuned.lora.rank = [1, 2, 3]")).unwrap();
     let points = r.tune.as_ref().unwrap().points();

@@ -391,7 +391,7 @@ fn the_page_of_all_systems_lists_and_links() {
         wall_seconds: state.map(|_| 200.0),
         date: state.map(|_| "2026-03-04T05:06:07Z".into()),
         link: Some(format!("{slug}.html")),
-        note: if state.is_none() { "needs: gcc".into() } else { String::new() },
+        note: if state.is_none() { "needs gcc".into() } else { String::new() },
     };
     let rows =
         [row("a", Some(State::Holds)), row("b", None), row("c", Some(State::Loud)), row("d", Some(State::Holds))];
@@ -399,7 +399,7 @@ fn the_page_of_all_systems_lists_and_links() {
     assert_eq!(report.summary, ["3 of 4 verified: 2 holds, 1 loud."]);
     let html = report.to_html();
     check(&html);
-    for said in ["href=\"a.html\"", "needs: gcc", "2026-03-04", "3 min 20 s", "0.100"] {
+    for said in ["href=\"a.html\"", "needs gcc", "2026-03-04", "3 min 20 s", "0.100"] {
         assert!(html.contains(said), "{said}");
     }
     check(&systems_report(&[]).to_html());

@@ -8,6 +8,7 @@ mod recipes;
 mod records;
 mod store;
 mod surface;
+mod systems;
 mod tune;
 mod verifying;
 

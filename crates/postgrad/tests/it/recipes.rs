@@ -64,26 +64,36 @@ exact = true
 impl Place {
     /// The recipe in `recipes/toy/`, in a repository of its own.
     fn recipe(&self) -> Repository<'_> {
-        std::fs::create_dir_all(self.path("recipes/toy")).unwrap();
+        self.recipe_of("toy")
+    }
+
+    /// The recipe in `recipes/SLUG/`.
+    pub fn recipe_of(&self, slug: &'static str) -> Repository<'_> {
+        std::fs::create_dir_all(self.path(&format!("recipes/{slug}"))).unwrap();
         let text = RECIPE.replace("MODEL", fixture("chat/model-chatml").to_str().unwrap());
-        let place = Repository { place: self };
+        let place = Repository { place: self, slug };
         place.write(&text);
         place.git(&["init", "-q"]);
         place
     }
 }
 
-struct Repository<'a> {
+pub struct Repository<'a> {
     place: &'a Place,
+    slug: &'static str,
 }
 
 impl Repository<'_> {
-    fn write(&self, text: &str) {
-        std::fs::write(self.place.path("recipes/toy/tiny.toml"), text).unwrap();
+    fn file(&self) -> std::path::PathBuf {
+        self.place.path(&format!("recipes/{}/tiny.toml", self.slug))
     }
 
-    fn edit(&self, from: &str, to: &str) {
-        let text = std::fs::read_to_string(self.place.path("recipes/toy/tiny.toml")).unwrap();
+    fn write(&self, text: &str) {
+        std::fs::write(self.file(), text).unwrap();
+    }
+
+    pub fn edit(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.file()).unwrap();
         assert!(text.contains(from));
         self.write(&text.replace(from, to));
     }
@@ -94,7 +104,7 @@ impl Repository<'_> {
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     }
 
-    fn commit(&self) {
+    pub fn commit(&self) {
         self.git(&["add", "recipes"]);
         self.git(&["commit", "-qm", "recipe"]);
     }
@@ -174,7 +184,7 @@ fn a_killed_verify_ends_in_the_same_figures() {
     let (whole, broken) = (Place::new(), Place::new());
     for place in [&whole, &broken] {
         place.recipe().edit("steps = 3", "steps = 12");
-        Repository { place }.commit();
+        Repository { place, slug: "toy" }.commit();
     }
     let results = |dir: &Path| {
         let there = std::fs::read_dir(dir).into_iter().flatten().flatten();
@@ -196,9 +206,9 @@ fn a_killed_verify_ends_in_the_same_figures() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    let after = Repository { place: &broken }.verify();
+    let after = Repository { place: &broken, slug: "toy" }.verify();
     assert!(after["reused"].as_u64().unwrap() >= 1 && after["recorded"].as_bool().unwrap_or(false), "{after}");
-    let unbroken = Repository { place: &whole }.verify();
+    let unbroken = Repository { place: &whole, slug: "toy" }.verify();
     assert_eq!(after["measures"], unbroken["measures"]);
     assert_eq!(after["claims"], unbroken["claims"]);
 }

@@ -9,7 +9,7 @@ use crate::{Place, fixture};
 fn help_lists_the_commands_and_every_command_has_help() {
     let place = Place::new();
     let help = place.call(&["--help"]).ok();
-    for command in ["task", "data", "check", "runs", "bench", "doctor", "completions"] {
+    for command in ["systems", "task", "data", "check", "runs", "bench", "doctor", "completions"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         assert!(place.call(&[command, "--help"]).ok().contains("Usage: postgrad"), "{command}");
     }
