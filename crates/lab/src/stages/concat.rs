@@ -1,7 +1,7 @@
 //! `concat`: several data sets one after the other, so that one evaluation measures several abilities, or one stage trains on
 //! them.
 //!
-//! Each record says which set it came from in a column `set` (the reference's name). Left out on purpose: weights and
+//! Each record says which set it came from in a column `set`. Left out on purpose: weights and
 //! shuffling (a trainer shuffles).
 
 use postgrad_base::{Error, Result};
@@ -14,12 +14,29 @@ use crate::stage::{Cx, Input, Stage};
 pub struct Concat;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Given")]
 pub struct Config {
     pub data: Vec<Input>,
     /// The first records of each set alone.
-    #[serde(default)]
     pub each: Option<usize>,
+    /// What the column `set` says of each, by default the references' names. They are a part of the configuration, or sets
+    /// of the same content under other names would share one result.
+    pub names: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    data: Vec<Input>,
+    each: Option<usize>,
+    names: Option<Vec<String>>,
+}
+
+impl From<Given> for Config {
+    fn from(g: Given) -> Self {
+        let names = g.names.unwrap_or_else(|| g.data.iter().map(|d| d.name().to_string()).collect());
+        Self { data: g.data, each: g.each, names }
+    }
 }
 
 impl Stage for Concat {
@@ -33,19 +50,23 @@ impl Stage for Concat {
         if config.data.is_empty() {
             return Err(Error::usage("`data` names nothing to put together"));
         }
+        if config.names.len() != config.data.len() {
+            let (names, sets) = (config.names.len(), config.data.len());
+            return Err(Error::usage(format!("{names} `names` for {sets} sets")));
+        }
         Ok(())
     }
 
     fn run(config: Config, cx: &Cx) -> Result<()> {
         let mut rows = Vec::new();
-        for input in &config.data {
+        for (input, name) in config.data.iter().zip(&config.names) {
             let records = cx.records(input)?;
             if records.is_empty() {
                 return Err(Error::usage(format!("`{input}` holds no records")));
             }
             for record in records.into_iter().take(config.each.unwrap_or(usize::MAX)) {
                 let mut row = to_row(record, None)?;
-                row.insert("set".into(), json!(input.name()));
+                row.insert("set".into(), json!(name));
                 rows.push(row);
             }
         }
@@ -74,6 +95,8 @@ mod tests {
         ];
         let config = json!({"data": ["@sums", "@talk"], "each": 1});
         golden(&Kind::of::<Concat>(), &config, &inputs, "69100a1d08592adb");
-        assert!((Kind::of::<Concat>().resolve)(&json!({"data": []})).is_err());
+        let resolve = Kind::of::<Concat>().resolve;
+        assert!(resolve(&json!({"data": []})).is_err() && resolve(&json!({"data": ["@a"], "names": []})).is_err());
+        assert_eq!(resolve(&json!({"data": ["@a", "@b/part"]})).unwrap()["names"], json!(["a", "b"]));
     }
 }
