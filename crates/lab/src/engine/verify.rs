@@ -262,7 +262,7 @@ impl Verifying<'_> {
         Ok(study)
     }
 
-    /// The mean of every figure that is not the same everywhere, by arm.
+    /// The mean of every figure that is not the same everywhere, by arm, and what else claims and controls read.
     fn measures(&self, study: &Study, judge: &mut Judge) -> Result<Vec<Summary>> {
         let mut seen: BTreeMap<(String, String), BTreeSet<u64>> = BTreeMap::new();
         for arm in &self.recipe.arms {
@@ -289,6 +289,14 @@ impl Verifying<'_> {
                 for column in number_columns(rows).into_iter().filter(|c| telling(stage, c)) {
                     all.push(judge.summary(&arm.name, stage, &Metric::mean(column))?);
                 }
+            }
+        }
+        let (claims, controls) = stated(self.recipe)?;
+        let values = claims.iter().map(|c| &c.value).chain(controls.iter().map(|c| &c.value));
+        for r in values.flat_map(|value| value.refs()) {
+            let there = |s: &Summary| s.arm == r.arm && s.stage == r.stage && s.metric == r.metric.show();
+            if !all.iter().any(there) {
+                all.push(judge.summary(&r.arm, &r.stage, &r.metric)?);
             }
         }
         Ok(all)
