@@ -2,7 +2,12 @@
 
 pub mod corrupt;
 pub mod evaluate;
+mod keep;
+pub mod preference;
+pub mod reference;
+pub mod rl;
 pub mod run_dir;
+pub mod score;
 pub mod settings;
 pub mod sft;
 pub mod source;

@@ -2,6 +2,7 @@
 
 mod corruption;
 mod selecting;
+mod preference;
 
 use std::path::Path;
 

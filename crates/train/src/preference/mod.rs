@@ -1,0 +1,12 @@
+//! Learning from answers that are better and worse: losses on log-probs, data and pair builders, a trainer.
+
+pub mod data;
+pub mod loss;
+mod trainer;
+
+#[cfg(test)]
+mod tests;
+
+pub use data::{Group, Ranked, Reading};
+pub use loss::{Answers, Constraint, Figures, Form, Length, Loss, Over};
+pub use trainer::Preference;

@@ -1,0 +1,349 @@
+//! Every loss against plain f64 computations of its published formula, values and gradients, and identities between losses.
+
+use postgrad_base::Stream;
+use postgrad_tensor::{Tensor, gradients};
+
+use super::loss::{Answers, Constraint, Form, Length, Loss, NAMES, Over};
+
+/// Random answers: groups of 2 to 4 with ranks, some equal.
+struct Case {
+    sums: Vec<f64>,
+    lengths: Vec<f32>,
+    reference: Vec<f32>,
+    group: Vec<u32>,
+    rank: Vec<f32>,
+    weight: Vec<f32>,
+    baseline: f32,
+}
+
+fn case(seed: u64, pairs_only: bool) -> Case {
+    let mut s = Stream::new(seed, &["test"]);
+    let mut c = Case {
+        sums: vec![],
+        lengths: vec![],
+        reference: vec![],
+        group: vec![],
+        rank: vec![],
+        weight: vec![],
+        baseline: 0.7,
+    };
+    for g in 0..4 {
+        c.weight.push(0.5 + s.f32());
+        for k in 0..if pairs_only { 2 } else { 2 + s.below(3) } {
+            let len = 3.0 + s.below(5) as f32;
+            c.lengths.push(len);
+            c.sums.push(f64::from((-len * (0.2 + 2.0 * s.f32())) as f32));
+            c.reference.push(*c.sums.last().unwrap() as f32 + s.normal() as f32);
+            c.group.push(g);
+            c.rank.push(if pairs_only { 1.0 - k as f32 } else { s.below(3) as f32 - 1.0 });
+        }
+    }
+    c
+}
+
+impl Case {
+    /// The loss and its gradient in the sums.
+    fn run(&self, loss: &Loss) -> (f64, Vec<f64>) {
+        let sums: Vec<f32> = self.sums.iter().map(|x| *x as f32).collect();
+        let sums = Tensor::new(sums, &[self.sums.len()]).input();
+        let answers = Answers {
+            sums: &sums,
+            lengths: &self.lengths,
+            reference: Some(&self.reference),
+            group: &self.group,
+            rank: &self.rank,
+            weight: &self.weight,
+            baseline: self.baseline,
+        };
+        let out = loss.of(&answers).loss;
+        let zero = vec![0.0; self.sums.len()];
+        let grad = if out.needs_grad() { gradients(&out, &[&sums]).pop().flatten() } else { None };
+        (f64::from(out.item()), grad.map_or(zero, |g| g.data().iter().map(|x| f64::from(*x)).collect()))
+    }
+
+    /// Central differences of a plain function of the sums.
+    fn slope(&self, f: &dyn Fn(&[f64]) -> f64) -> Vec<f64> {
+        let h = 1e-5;
+        (0..self.sums.len())
+            .map(|i| {
+                let (mut a, mut b) = (self.sums.clone(), self.sums.clone());
+                a[i] += h;
+                b[i] -= h;
+                (f(&a) - f(&b)) / (2.0 * h)
+            })
+            .collect()
+    }
+
+    fn members(&self, g: usize) -> Vec<usize> {
+        (0..self.rank.len()).filter(|i| self.group[*i] as usize == g).collect()
+    }
+
+    /// Score of an answer: written out anew from the definition.
+    fn score(&self, l: &Loss, x: &[f64], i: usize) -> f64 {
+        let r = if l.reference { f64::from(self.reference[i]) } else { 0.0 };
+        (x[i] - r) / if l.length == Length::Mean { f64::from(self.lengths[i]) } else { 1.0 }
+    }
+
+    /// The same loss in f64; `fixed` are the sums behind stopped gradients.
+    fn plain(&self, l: &Loss, x: &[f64], fixed: &[f64]) -> f64 {
+        let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let mut total = 0.0;
+        for g in 0..self.weight.len() {
+            let members = self.members(g);
+            let w = f64::from(self.weight[g]);
+            if l.form == Form::Kto {
+                for &i in &members {
+                    let v = l.beta * (self.score(l, x, i) - f64::from(self.baseline));
+                    total += w * if self.rank[i] > 0.0 {
+                        l.wanted * (1.0 - sigma(v))
+                    } else {
+                        l.unwanted * (1.0 - sigma(-v))
+                    };
+                }
+                continue;
+            }
+            if l.form == Form::Weighted {
+                let t = l.temperature.unwrap();
+                let z: f64 = members.iter().map(|i| (f64::from(self.rank[*i]) / t).exp()).sum();
+                for &i in &members {
+                    total -= w * (f64::from(self.rank[i]) / t).exp() / z * self.score(l, x, i);
+                }
+                continue;
+            }
+            let mut pairs = vec![];
+            for &p in &members {
+                pairs.extend(members.iter().filter(|n| self.rank[p] > self.rank[**n]).map(|n| (p, *n)));
+            }
+            let worse = |n: usize| self.score(l, if l.constraint == Constraint::Detach { fixed } else { x }, n);
+            let bound = |p: usize, n: usize| match l.constraint {
+                Constraint::Bound(gap) => {
+                    let lowest = pairs
+                        .iter()
+                        .filter(|q| q.1 == n)
+                        .map(|q| self.score(l, fixed, q.0))
+                        .fold(f64::INFINITY, f64::min);
+                    let t = 2.0 * lowest - 2.0 * gap - self.score(l, fixed, p);
+                    (l.beta * (t - worse(n))).exp()
+                }
+                _ => 0.0,
+            };
+            if l.over == Over::LogSum {
+                let sum: f64 = pairs
+                    .iter()
+                    .map(|&(p, n)| (l.beta * (worse(n) - self.score(l, x, p)) + l.margin).exp() + bound(p, n))
+                    .sum();
+                total += w * (1.0 + sum).ln();
+            } else {
+                let mut sum = 0.0;
+                for &(p, n) in &pairs {
+                    let h = self.score(l, x, p) - worse(n);
+                    let v = l.beta * h - l.margin;
+                    let e = l.smoothing;
+                    sum += match l.form {
+                        Form::Sigmoid if e == 0.0 => ((-v).exp() + bound(p, n)).ln_1p(),
+                        Form::Sigmoid => -(1.0 - e) * sigma(v).ln() - e * sigma(-v).ln(),
+                        Form::Robust => (-(1.0 - e) * sigma(v).ln() + e * sigma(-v).ln()) / (1.0 - 2.0 * e),
+                        Form::Squared => (h - 1.0 / (2.0 * l.beta)).powi(2),
+                        Form::Hinge => (l.margin - l.beta * h).max(0.0),
+                        Form::Odds => {
+                            let odds = |s: f64| s.exp() / (1.0 - s.exp());
+                            let ratio = odds(self.score(l, x, p)) / odds(worse(n));
+                            -l.beta * sigma(ratio.ln()).ln()
+                        }
+                        Form::Kto | Form::Weighted => unreachable!(),
+                    };
+                }
+                total += w * if l.over == Over::Mean { sum / (pairs.len() as f64).max(1.0) } else { sum };
+            }
+            let best = members.iter().copied().reduce(|a, b| if self.rank[b] > self.rank[a] { b } else { a }).unwrap();
+            let per = if l.nll_length == Length::Mean { f64::from(self.lengths[best]) } else { 1.0 };
+            total -= w * l.nll * x[best] / per;
+        }
+        total
+    }
+
+    fn check(&self, l: &Loss, what: &str) {
+        l.check().unwrap();
+        let (value, grad) = self.run(l);
+        let want = self.plain(l, &self.sums, &self.sums);
+        assert!((value - want).abs() < 2e-5 * (1.0 + want.abs()), "{what}: {value} {want}");
+        let slope = self.slope(&|x| self.plain(l, x, &self.sums));
+        for (i, (a, b)) in grad.iter().zip(&slope).enumerate() {
+            assert!((a - b).abs() < 2e-4 * (1.0 + b.abs()), "{what}: gradient {i} is {a}, not {b}");
+        }
+    }
+}
+
+#[test]
+fn every_named_loss_has_the_value_and_gradient_of_its_formula() {
+    for seed in 0..8 {
+        for (name, _) in NAMES {
+            let loss = Loss::named(name).unwrap();
+            case(seed, true).check(&loss, &format!("{name}, pairs, seed {seed}"));
+            case(seed, false).check(&loss, &format!("{name}, rankings, seed {seed}"));
+            let other = Loss { beta: 0.6, ..loss };
+            case(seed, false).check(&other, &format!("{name}, beta 0.6, seed {seed}"));
+        }
+    }
+}
+
+#[test]
+fn switches_combine() {
+    let dpo = Loss::dpo();
+    for seed in 0..4 {
+        for length in [Length::Sum, Length::Mean] {
+            for reference in [true, false] {
+                for over in [Over::Sum, Over::Mean, Over::LogSum] {
+                    for constraint in [Constraint::None, Constraint::Detach, Constraint::Bound(0.3)] {
+                        let l = Loss { length, reference, over, constraint, nll: 0.3, nll_length: Length::Sum, ..dpo };
+                        case(seed, false).check(&l, &format!("{l:?}"));
+                    }
+                }
+                let l = Loss { form: Form::Kto, length, reference, wanted: 1.5, unwanted: 0.4, ..dpo };
+                case(seed, false).check(&l, &format!("{l:?}"));
+            }
+        }
+    }
+}
+
+/// All answers at the reference.
+fn at_reference(seed: u64) -> Case {
+    let mut c = case(seed, true);
+    c.sums = c.reference.iter().map(|r| f64::from(*r)).collect();
+    c.weight = vec![1.0; 4];
+    c
+}
+
+#[test]
+fn at_the_reference_the_known_values() {
+    let c = at_reference(1);
+    let per_group = |l: &Loss| c.run(l).0 / 4.0;
+    let ln2 = std::f64::consts::LN_2;
+    for name in ["dpo", "cdpo", "robust"] {
+        assert!((per_group(&Loss::named(name).unwrap()) - ln2).abs() < 1e-6, "{name}");
+    }
+    let ipo = Loss { beta: 0.3, ..Loss::named("ipo").unwrap() };
+    assert!((per_group(&ipo) - 1.0 / (4.0 * 0.09)).abs() < 1e-5);
+    let kto = Case { baseline: 0.0, ..at_reference(1) }.run(&Loss::named("kto").unwrap()).0;
+    assert!((kto / 8.0 - 0.5).abs() < 1e-6);
+    // The weight of DPO's gradient is beta s(-beta h): beta / 2 at h = 0.
+    let (_, grad) = c.run(&Loss::dpo());
+    assert!(grad.chunks(2).all(|g| (g[0] + 0.05).abs() < 1e-6 && (g[1] - 0.05).abs() < 1e-6), "{grad:?}");
+}
+
+#[test]
+fn as_beta_goes_to_nothing_the_gradient_is_that_of_the_plain_margin() {
+    let beta = 1e-4;
+    let (_, grad) = Case { weight: vec![1.0; 4], ..case(3, true) }.run(&Loss { beta, ..Loss::dpo() });
+    assert!(grad.chunks(2).all(|g| (g[0] / beta + 0.5).abs() < 1e-3 && (g[1] / beta - 0.5).abs() < 1e-3));
+}
+
+#[test]
+fn a_ranking_of_two_is_a_pair_and_a_log_sum_of_one_pair_is_the_sigmoid() {
+    let c = case(4, true);
+    let pair = c.run(&Loss::dpo());
+    for over in [Over::Sum, Over::Mean] {
+        assert_eq!(c.run(&Loss { over, ..Loss::dpo() }), pair);
+    }
+    let (value, grad) = c.run(&Loss { over: Over::LogSum, ..Loss::dpo() });
+    assert!((value - pair.0).abs() < 1e-5 && grad.iter().zip(&pair.1).all(|(a, b)| (a - b).abs() < 1e-6));
+}
+
+#[test]
+fn equal_answers_pull_nowhere_and_equal_ranks_make_no_pair() {
+    let mut c = at_reference(5);
+    c.lengths = vec![6.0; 8];
+    for l in ["dpo", "ipo", "hinge"].map(|n| Loss::named(n).unwrap()) {
+        let (_, grad) = c.run(&l);
+        assert!(grad.chunks(2).all(|g| (g[0] + g[1]).abs() < 1e-6), "{grad:?}");
+    }
+    c.rank = vec![0.0; 8];
+    for l in ["dpo", "aft-bound", "simpo"].map(|n| Loss { nll: 0.0, ..Loss::named(n).unwrap() }) {
+        assert_eq!(c.run(&l), (0.0, vec![0.0; 8]));
+    }
+}
+
+#[test]
+fn ipo_is_lowest_at_its_margin() {
+    let mut c = at_reference(6);
+    let ipo = Loss { length: Length::Sum, beta: 0.5, ..Loss::named("ipo").unwrap() };
+    (0..8).step_by(2).for_each(|i| c.sums[i] += 1.0);
+    let (value, grad) = c.run(&ipo);
+    assert!(value < 1e-9 && grad.iter().all(|g| g.abs() < 1e-5), "{value} {grad:?}");
+}
+
+#[test]
+fn the_bound_vanishes_at_its_gap_and_the_order_in_a_group_does_not_matter() {
+    let l = Loss { nll: 0.0, ..Loss::named("aft-bound").unwrap() };
+    // Two better answers of one token each and one worse, at s* - gap, above and below.
+    let slope = |worse: f64| {
+        let c = Case {
+            sums: vec![-1.0, -0.4, worse],
+            lengths: vec![1.0; 3],
+            reference: vec![0.0; 3],
+            group: vec![0; 3],
+            rank: vec![1.0, 1.0, 0.0],
+            weight: vec![1.0],
+            baseline: 0.0,
+        };
+        c.run(&l).1[2]
+    };
+    assert!(slope(-1.2).abs() < 1e-6 && slope(-1.1) > 1e-3 && slope(-1.3) < -1e-3);
+    let c = case(7, false);
+    let mut swapped = case(7, false);
+    swapped.sums.swap(0, 1);
+    swapped.lengths.swap(0, 1);
+    swapped.reference.swap(0, 1);
+    swapped.rank.swap(0, 1);
+    let (a, b) = (c.run(&l), swapped.run(&l));
+    assert!((a.0 - b.0).abs() < 1e-5 && (a.1[0] - b.1[1]).abs() < 1e-5);
+    let detached = c.run(&Loss { nll: 0.0, ..Loss::named("aft-detach").unwrap() }).1;
+    let only_worse = |i: usize| c.members(c.group[i] as usize).iter().all(|j| c.rank[*j] >= c.rank[i]);
+    assert!((0..detached.len()).filter(|i| only_worse(*i)).all(|i| detached[i] == 0.0));
+}
+
+#[test]
+fn figures_count_pairs() {
+    let c = case(2, false);
+    let sums = Tensor::new(c.sums.iter().map(|x| *x as f32).collect(), &[c.sums.len()]);
+    let answers = Answers {
+        sums: &sums,
+        lengths: &c.lengths,
+        reference: None,
+        group: &c.group,
+        rank: &c.rank,
+        weight: &c.weight,
+        baseline: 0.0,
+    };
+    let f = Loss { reference: false, ..Loss::dpo() }.of(&answers).figures;
+    let mut pairs = 0;
+    let mut right = 0;
+    for g in 0..4 {
+        for i in c.members(g) {
+            for j in c.members(g) {
+                if c.rank[i] > c.rank[j] {
+                    pairs += 1;
+                    right += usize::from(c.sums[i] > c.sums[j]);
+                }
+            }
+        }
+    }
+    assert_eq!((f.pairs, f.right, f.groups), (pairs as f64, right as f64, 4.0));
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let dpo = Loss::dpo();
+    for bad in [
+        Loss { beta: 0.0, ..dpo },
+        Loss { smoothing: 0.5, ..dpo },
+        Loss { form: Form::Hinge, smoothing: 0.1, ..dpo },
+        Loss { form: Form::Odds, ..dpo },
+        Loss { form: Form::Squared, over: Over::LogSum, ..dpo },
+        Loss { constraint: Constraint::Bound(0.0), ..dpo },
+        Loss { nll: -1.0, ..dpo },
+    ] {
+        assert_eq!(bad.check().unwrap_err().exit_code(), 2, "{bad:?}");
+    }
+    assert!(Loss::named("dop").unwrap_err().to_string().contains("dpo"));
+}
