@@ -3,6 +3,8 @@
 mod corruption;
 mod selecting;
 mod preference;
+mod reinforce;
+mod rewards;
 
 use std::path::Path;
 

@@ -223,7 +223,7 @@ fn other_settings_are_kept_out_and_kto_needs_company() {
     assert_eq!(train(&model(), "kto", &data, &one, None, &mut Memory::default()).unwrap_err().exit_code(), 2);
 }
 
-fn renderer() -> Renderer {
+pub fn renderer() -> Renderer {
     Renderer::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/chat/model-chatml")).unwrap()
 }
 

@@ -1,0 +1,196 @@
+//! Reward functions by name.
+
+use std::collections::{BTreeMap, HashSet};
+
+use postgrad_base::{Error, Result};
+
+use super::{Reward, Said, Sample};
+
+/// Names, their settings with defaults, and what they give.
+pub const NAMES: [(&str, &str, &str); 7] = [
+    ("correct", "", "1 where the answer is right (and not cut off), else 0"),
+    ("partial", "answered=0.1", "the verifier's partial credit; at least `answered` where an answer was found"),
+    ("format", "", "1 where there is one thought and something after it, else 0"),
+    ("tags", "names=think", "the share of opening and closing tags that occur exactly once"),
+    (
+        "cosine",
+        "max=(max tokens)&right_short=1&right_long=0.5&wrong_short=-1&wrong_long=-0.5&over=-1&near=0",
+        "by length: from the short to the long value along a cosine; `over` where at most `near` tokens were left",
+    ),
+    ("overlong", "max=(max tokens)&buffer=(max / 5)", "0, falling to -1 over the last `buffer` tokens"),
+    ("repetition", "n=3&penalty=1", "minus the penalty times the share of word n-grams that were there before"),
+];
+
+/// Reads `NAME[?key=value&...]`.
+pub fn parse(spec: &str, max_tokens: usize) -> Result<Box<dyn Reward>> {
+    let (name, query) = spec.split_once('?').unwrap_or((spec, ""));
+    let Some((name, known, _)) = NAMES.iter().find(|n| n.0 == name) else {
+        let mut known: Vec<&str> = NAMES.iter().map(|n| n.0).collect();
+        known.push("exec:COMMAND");
+        return Err(Error::unknown("reward", name, &known, None));
+    };
+    let known: Vec<&str> = known.split('&').filter_map(|k| k.split('=').next()).filter(|k| !k.is_empty()).collect();
+    let mut given = BTreeMap::new();
+    for pair in query.split('&').filter(|p| !p.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if !known.contains(&key) {
+            return Err(Error::unknown(&format!("setting of the reward `{name}`"), key, &known, None));
+        }
+        given.insert(key.to_string(), value.to_string());
+    }
+    let number = |key: &str, default: f64| match given.get(key) {
+        None => Ok(default),
+        Some(text) => text
+            .parse::<f64>()
+            .ok()
+            .filter(|x| x.is_finite())
+            .ok_or_else(|| Error::usage(format!("`{key}={text}` of the reward `{name}` is not a number"))),
+    };
+    let above = |key: &str, default: f64, least: f64| {
+        let x = number(key, default)?;
+        if x >= least {
+            Ok(x)
+        } else {
+            Err(Error::usage(format!("`{key}` of the reward `{name}` must be {least} or more")))
+        }
+    };
+    let kind = match *name {
+        "correct" => Kind::Correct,
+        "partial" => Kind::Partial { answered: number("answered", 0.1)? },
+        "format" => Kind::Format,
+        "tags" => {
+            let names = given.get("names").map_or("think", String::as_str);
+            Kind::Tags(names.split(['|', ',']).filter(|n| !n.is_empty()).map(str::to_string).collect())
+        }
+        "cosine" => Kind::Cosine(Cosine {
+            max: above("max", max_tokens as f64, 1.0)?,
+            right: (number("right_short", 1.0)?, number("right_long", 0.5)?),
+            wrong: (number("wrong_short", -1.0)?, number("wrong_long", -0.5)?),
+            over: number("over", -1.0)?,
+            near: above("near", 0.0, 0.0)?,
+        }),
+        "overlong" => {
+            let max = above("max", max_tokens as f64, 1.0)?;
+            Kind::Overlong { max, buffer: above("buffer", max / 5.0, 1.0)? }
+        }
+        _ => Kind::Repetition { n: above("n", 3.0, 1.0)? as usize, penalty: number("penalty", 1.0)? },
+    };
+    Ok(Box::new(Named { name: name.to_string(), kind }))
+}
+
+struct Named {
+    name: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Correct,
+    Partial { answered: f64 },
+    Format,
+    Tags(Vec<String>),
+    Cosine(Cosine),
+    Overlong { max: f64, buffer: f64 },
+    Repetition { n: usize, penalty: f64 },
+}
+
+/// A reward by length (Yeo 2025). Lengths are tokens, and end at `max`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cosine {
+    pub max: f64,
+    /// At length 0 and at `max`, for right answers.
+    pub right: (f64, f64),
+    pub wrong: (f64, f64),
+    /// Of answers that reach `max` but for `near` tokens, right or wrong.
+    pub over: f64,
+    pub near: f64,
+}
+
+impl Cosine {
+    pub fn of(&self, length: usize, right: bool) -> f64 {
+        let l = (length as f64).min(self.max);
+        if length as f64 + self.near >= self.max {
+            return self.over;
+        }
+        self.along(l, if right { self.right } else { self.wrong })
+    }
+
+    /// From the first value at length 0 to the second at `max`.
+    pub fn along(&self, length: f64, (short, long): (f64, f64)) -> f64 {
+        let l = length.clamp(0.0, self.max);
+        long + 0.5 * (short - long) * (1.0 + (std::f64::consts::PI * l / self.max).cos())
+    }
+}
+
+impl Reward for Named {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn score(&mut self, samples: &[Sample]) -> Result<Vec<Said>> {
+        Ok(samples.iter().map(|s| self.kind.of(s).into()).collect())
+    }
+}
+
+impl Kind {
+    fn of(&self, s: &Sample) -> Option<f64> {
+        let yes = |b: bool| f64::from(u8::from(b));
+        Some(match self {
+            Self::Correct => yes(s.prompt.judge(s.completion)?.correct && !s.truncated),
+            Self::Partial { answered } => {
+                let j = s.prompt.judge(s.completion)?;
+                let credit = if s.truncated { j.score.min(*answered) } else { j.score };
+                if j.answered { credit.max(*answered) } else { credit }
+            }
+            Self::Format => yes(well_formed(s.completion, &s.prompt.text)),
+            Self::Tags(names) => {
+                let once = |tag: String| yes(s.completion.matches(&tag).count() == 1);
+                let found: f64 = names.iter().map(|n| once(format!("<{n}>")) + once(format!("</{n}>"))).sum();
+                found / (2 * names.len()).max(1) as f64
+            }
+            Self::Cosine(c) => c.of(s.tokens.len(), s.prompt.judge(s.completion)?.correct && !s.truncated),
+            Self::Overlong { max, buffer } => overlong(s.tokens.len() as f64, *max, *buffer),
+            Self::Repetition { n, penalty } => -penalty * repeated_share(s.completion, *n),
+        })
+    }
+}
+
+/// One thought, closed, with something after it. Where the prompt opened it, it is not opened again.
+fn well_formed(completion: &str, prompt: &str) -> bool {
+    let opened = prompt.trim_end().ends_with("<think>");
+    let (opens, closes) = (completion.matches("<think>").count(), completion.matches("</think>").count());
+    let after = completion.rsplit_once("</think>").map_or("", |(_, after)| after);
+    let begins = opened || completion.trim_start().starts_with("<think>");
+    closes == 1 && opens == usize::from(!opened) && begins && !after.trim().is_empty()
+}
+
+/// The soft penalty of DAPO (Yu 2025): 0 up to `max - buffer`, then down to -1 at `max`.
+pub fn overlong(length: f64, max: f64, buffer: f64) -> f64 {
+    ((max - buffer - length) / buffer).clamp(-1.0, 0.0)
+}
+
+/// The share of word n-grams (lower case, parted by white space) that occurred before; 0 in a text of fewer words.
+pub fn repeated_share(text: &str, n: usize) -> f64 {
+    let lower = text.to_lowercase();
+    let words: Vec<&str> = lower.split_whitespace().collect();
+    if words.len() < n || n == 0 {
+        return 0.0;
+    }
+    let distinct: HashSet<&[&str]> = words.windows(n).collect();
+    1.0 - distinct.len() as f64 / (words.len() - n + 1) as f64
+}
+
+/// Tokens that belong to an n-gram of tokens that occurred before: the places of a dense penalty (Yeo 2025). With
+/// `only_start`, n-grams that begin within the span marked last are passed over.
+pub fn repeated_tokens(tokens: &[u32], n: usize, only_start: bool) -> Vec<bool> {
+    let mut marked = vec![false; tokens.len()];
+    let mut seen: HashSet<&[u32]> = HashSet::new();
+    let mut free_from = 0;
+    for start in 0..(tokens.len() + 1).saturating_sub(n.max(1)) {
+        let gram = &tokens[start..start + n.max(1)];
+        if !seen.insert(gram) && !(only_start && start < free_from) {
+            marked[start..start + gram.len()].fill(true);
+            free_from = start + gram.len();
+        }
+    }
+    marked
+}

@@ -1,0 +1,323 @@
+//! The on-policy trainer: every method learns, runs go on to the bit, runs that cannot learn stop.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use postgrad_base::cancel::Cancel;
+use postgrad_base::event::{Event, Memory, Sink};
+use postgrad_base::progress::Mode;
+use postgrad_base::{Error, Kind, Result};
+use postgrad_data::{Message, Place};
+use postgrad_nn::Decoder;
+use postgrad_reason::ModelFolder;
+use postgrad_train::prompts::Prompt;
+use postgrad_train::rewards::{Function, Reward, Rewards, Said, Sample};
+use postgrad_train::rl::settings::NAMES;
+use postgrad_train::rl::{Method, OnPolicy, Shares};
+use postgrad_train::run_dir::{RunDir, places};
+use postgrad_train::{Checkpoints, Outcome, Settings};
+use serde_json::{Value, json};
+
+use crate::DiesAt;
+
+fn model() -> ModelFolder {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/chat/model-chatml");
+    let mut m = ModelFolder::load(&dir).unwrap();
+    m.decoder.weights.train(|_| true);
+    m
+}
+
+fn bits(d: &Decoder) -> Vec<u32> {
+    d.params().iter().flat_map(|p| p.value().data().iter().map(|x| x.to_bits()).collect::<Vec<_>>()).collect()
+}
+
+fn prompts(m: &ModelFolder, n: usize) -> Vec<Prompt> {
+    (0..n)
+        .map(|i| {
+            let text = format!("What is {i}+2?");
+            Prompt {
+                ids: m.renderer.tokenizer().encode(&text).unwrap(),
+                messages: vec![Message::new("user", text.clone())],
+                text,
+                problem: None,
+                reference: None,
+                columns: Default::default(),
+                place: Place::default(),
+            }
+        })
+        .collect()
+}
+
+/// The share of a completion's tokens whose id is even.
+fn even_tokens(s: &Sample) -> Option<f64> {
+    Some(s.tokens.iter().filter(|t| **t % 2 == 0).count() as f64 / s.tokens.len().max(1) as f64)
+}
+
+fn settings() -> Settings {
+    Settings {
+        steps: Some(8),
+        batch: 4,
+        micro_tokens: 200,
+        lr: 5e-3,
+        checkpoints: Checkpoints::Every(2),
+        ..Settings::full()
+    }
+}
+
+fn method(name: &str) -> Method {
+    let m = Method { group: 4, max_tokens: 6, ..Method::named(name).unwrap() };
+    if name == "ppo" { m.settle() } else { Method { group: 6, ..m }.settle() }
+}
+
+struct Job<'a> {
+    method: Method,
+    settings: Settings,
+    reward: Box<dyn Reward>,
+    dir: Option<&'a Path>,
+    cancel: Cancel,
+    shuffle: bool,
+    guard: bool,
+}
+
+impl Job<'_> {
+    fn new(name: &str) -> Self {
+        Self {
+            method: method(name),
+            settings: settings(),
+            reward: Box::new(Function("even".into(), even_tokens)),
+            dir: None,
+            cancel: Cancel::new(),
+            shuffle: false,
+            guard: false,
+        }
+    }
+
+    fn run(self, model: &ModelFolder, sink: &mut dyn Sink) -> Result<(Outcome, Shares)> {
+        let dir = self.dir.map(RunDir::open).transpose()?;
+        let mut rewards = Rewards::new(vec![(self.reward, 1.0)]);
+        OnPolicy {
+            model,
+            settings: &self.settings,
+            method: &self.method,
+            prompts: &prompts(model, 10),
+            rewards: &mut rewards,
+            exam: None,
+            shuffle_rewards: self.shuffle,
+            guard: self.guard,
+            sink,
+            cancel: self.cancel,
+            progress: Mode::Quiet,
+            dir: dir.as_ref(),
+        }
+        .run()
+    }
+}
+
+fn figures(events: &Memory, field: &str) -> Vec<f64> {
+    let all = events.0.lock().unwrap();
+    all.iter().filter(|e| e.kind == "step").filter_map(|e| e.fields.get(field).and_then(Value::as_f64)).collect()
+}
+
+#[test]
+fn every_method_lifts_its_reward() {
+    for (name, _) in NAMES {
+        let m = model();
+        let mut job = Job::new(name);
+        if name == "expert-iteration" {
+            job.reward =
+                Box::new(Function("even".into(), |s: &Sample| Some(f64::from(u8::from(even_tokens(s)? > 0.6)))));
+        }
+        if name == "ppo" {
+            job.settings.batch = 24;
+        }
+        // Clips of GSPO are made for small learning rates; one update has a ratio of 1.
+        (job.settings.steps, job.settings.lr) = (Some(20 * job.method.updates()), 1e-2);
+        let mut events = Memory::default();
+        let (outcome, shares) = job.run(&m, &mut events).unwrap();
+        let r = figures(&events, "reward");
+        let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+        let (first, last) = (mean(&r[..3]), mean(&r[r.len() - 3..]));
+        assert!(last > first + 0.1, "{name}: {r:?}");
+        assert!(outcome.tokens > 0 && shares.rollout > 0.0 && shares.update > 0.0);
+    }
+}
+
+#[test]
+fn shuffled_rewards_are_the_same_rewards_and_teach_nothing() {
+    let m = model();
+    let mut events = Memory::default();
+    let mut job = Job { shuffle: true, ..Job::new("dr-grpo") };
+    job.settings.steps = Some(16);
+    job.run(&m, &mut events).unwrap();
+    let r = figures(&events, "reward");
+    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+    assert!((mean(&r[r.len() - 5..]) - mean(&r[..5])).abs() < 0.1, "{r:?}");
+    assert_eq!(figures(&events, "reward.even").iter().zip(&r).filter(|(a, b)| (*a - *b).abs() > 1e-9).count(), 0);
+}
+
+/// Counts its calls, as a reward with a state of its own, and may die at one.
+struct Counting {
+    calls: u64,
+    dies: Option<u64>,
+}
+
+impl Reward for Counting {
+    fn name(&self) -> &str {
+        "counting"
+    }
+
+    fn score(&mut self, samples: &[Sample]) -> Result<Vec<Said>> {
+        self.calls += 1;
+        if Some(self.calls) == self.dies {
+            return Err(Error::work("the reward broke"));
+        }
+        // What it gives depends on what it remembers.
+        let bonus = self.calls as f64 / 10.0;
+        let each = |s: &Sample| Said::from(even_tokens(s).map(|r| r * (1.0 + bonus)));
+        Ok(samples.iter().map(each).collect())
+    }
+
+    fn state(&self) -> Value {
+        json!(self.calls)
+    }
+
+    fn restore(&mut self, state: &Value) -> Result<()> {
+        self.calls = state.as_u64().unwrap_or(0);
+        Ok(())
+    }
+}
+
+/// Several updates an iteration, so that a kill falls between two.
+fn counting<'a>(name: &str, dies: Option<u64>, dir: Option<&'a Path>) -> Job<'a> {
+    let mut j = Job { reward: Box::new(Counting { calls: 0, dies }), dir, ..Job::new(name) };
+    (j.method.epochs, j.method.minibatches) = (2, 2);
+    j.settings.steps = Some(16);
+    j.settings.checkpoints = Checkpoints::Every(8);
+    j
+}
+
+#[test]
+fn a_run_killed_while_sampling_or_updating_ends_in_the_same_bits() {
+    for name in ["grpo", "ppo", "dapo"] {
+        let whole = model();
+        let mut events = Memory::default();
+        counting(name, None, None).run(&whole, &mut events).unwrap();
+        let losses = figures(&events, "loss");
+        // In the reward of the third rollout (samples are drawn then); after the second and the seventh update.
+        for (dies, step) in [(Some(3), 99), (None, 2), (None, 7)] {
+            let folder = tempfile::tempdir().unwrap();
+            let died = counting(name, dies, Some(folder.path())).run(&model(), &mut DiesAt(step));
+            assert!(died.is_err());
+            let again = model();
+            let mut rest = Memory::default();
+            counting(name, None, Some(folder.path())).run(&again, &mut rest).unwrap();
+            assert!(bits(&again.decoder) == bits(&whole.decoder), "{name}: reward {dies:?}, step {step}");
+            let rest = figures(&rest, "loss");
+            assert_eq!(rest, losses[losses.len() - rest.len()..]);
+        }
+    }
+}
+
+#[test]
+fn a_broken_reward_and_a_stop_lose_no_finished_iteration() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = Job {
+        reward: Box::new(Counting { calls: 0, dies: Some(4) }),
+        dir: Some(folder.path()),
+        settings: Settings { checkpoints: Checkpoints::LastOnly, ..settings() },
+        ..Job::new("grpo")
+    };
+    let e = broken.run(&model(), &mut Memory::default()).unwrap_err();
+    assert!(e.to_string().contains("the reward broke"));
+    assert_eq!(places(folder.path()).unwrap().last().unwrap().step, 3);
+
+    let folder = tempfile::tempdir().unwrap();
+    let cancel = Cancel::new();
+    let (seen, asked) = (AtomicU64::new(0), cancel.clone());
+    let stops = move |s: &Sample| {
+        if s.step == 2 && seen.fetch_add(1, Ordering::Relaxed) == 0 {
+            asked.cancel();
+        }
+        even_tokens(s)
+    };
+    let job =
+        Job { reward: Box::new(Function("stops".into(), stops)), dir: Some(folder.path()), cancel, ..Job::new("grpo") };
+    assert_eq!(job.run(&model(), &mut Memory::default()).unwrap_err().kind(), Kind::Cancelled);
+    assert_eq!(places(folder.path()).unwrap().last().unwrap().step, 3, "the iteration is finished first");
+}
+
+#[test]
+fn equal_rewards_change_no_bit_and_stop_the_run() {
+    let m = model();
+    let before = bits(&m.decoder);
+    let constant = || Box::new(Function("constant".into(), |_: &Sample| Some(0.3)));
+    let mut events = Memory::default();
+    let mut job = Job { reward: constant(), ..Job::new("dr-grpo") };
+    job.settings.weight_decay = 0.1;
+    job.run(&m, &mut events).unwrap();
+    assert!(bits(&m.decoder) == before, "nothing pulls, nothing moves, decay neither");
+    assert!(figures(&events, "even_groups").iter().all(|e| *e == 1.0));
+    let mut job = Job { reward: constant(), guard: true, ..Job::new("dr-grpo") };
+    job.settings.steps = Some(30);
+    // A model that ends its answers.
+    let mut m = model();
+    m.generation.eos = (0..640).step_by(2).collect();
+    let e = job.run(&m, &mut Memory::default()).unwrap_err();
+    assert!(e.exit_code() == 1 && e.to_string().contains("100% of the groups of the first 10"), "{e}");
+}
+
+#[test]
+fn a_model_that_never_ends_its_answers_is_told_so() {
+    let mut job = Job { guard: true, ..Job::new("grpo") };
+    job.settings.steps = Some(30);
+    job.method.max_tokens = 1;
+    let e = job.run(&model(), &mut Memory::default()).unwrap_err().to_string();
+    assert!(e.contains("cut off at 1 tokens") && e.contains("--max-tokens"), "{e}");
+}
+
+#[test]
+fn dynamic_sampling_fills_up_with_groups_that_differ() {
+    let mut job = Job::new("dapo");
+    // Only some groups have variance: the reward looks at a rare token.
+    job.reward =
+        Box::new(Function("rare".into(), |s: &Sample| Some(f64::from(u8::from(s.tokens.iter().any(|t| t % 37 == 0))))));
+    job.method.dynamic_rounds = 30;
+    job.settings.steps = Some(3);
+    let mut events = Memory::default();
+    job.run(&model(), &mut events).unwrap();
+    assert!(figures(&events, "even_groups").iter().all(|e| *e == 0.0));
+    assert!(figures(&events, "groups_left_out").iter().sum::<f64>() > 0.0);
+}
+
+#[test]
+fn the_size_of_passes_changes_no_loss_and_switches_are_on() {
+    let first = |micro_tokens: usize, change: &dyn Fn(&mut Method)| {
+        let mut job = Job::new("grpo");
+        change(&mut job.method);
+        job.settings = Settings { micro_tokens, steps: Some(2), clip: None, ..settings() };
+        let mut events = Memory::default();
+        job.run(&model(), &mut events).unwrap();
+        (figures(&events, "grad_norm"), events)
+    };
+    let changes: [&dyn Fn(&mut Method); 4] = [
+        &|m| m.objective.entropy = 0.01,
+        &|m| m.objective.importance_cap = Some(2.0),
+        &|m| m.mask_truncated = true,
+        &|m| (m.temperature, m.top_p) = (0.7, 0.9),
+    ];
+    for change in changes {
+        let ((small, _), (large, events)) = (first(1, change), first(100_000, change));
+        assert!((small[0] - large[0]).abs() < 1e-3 * (1e-3 + large[0]), "{small:?} {large:?}");
+        // At the first step policy and reference are one.
+        assert!(figures(&events, "kl")[0].abs() < 1e-9 && figures(&events, "entropy")[0] > 0.0);
+    }
+}
+
+#[test]
+fn other_settings_are_kept_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str| Job { dir: Some(folder.path()), ..Job::new(name) }.run(&model(), &mut |_: &Event| Ok(()));
+    run("grpo").unwrap();
+    let e = run("dr-grpo").unwrap_err();
+    assert!(e.exit_code() == 2 && e.to_string().contains("other settings"), "{e}");
+}
