@@ -42,6 +42,15 @@ enum What {
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000), value_name = "N")]
         steps: Option<u64>,
     },
+    /// Reinforcement training: the shares of rollout, rewards, log-probs and update in its time
+    Rl {
+        /// A built-in model or a model folder, tuned whole
+        #[arg(long, default_value = "seed-1m")]
+        model: String,
+        /// Rollouts with an update each
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000), value_name = "N")]
+        iterations: u64,
+    },
     /// Sampling: 64 sequences of 128 tokens at A, 16 of 128 at C, one of 64 at C
     Generate {
         /// One of the cases, or all
@@ -117,6 +126,7 @@ pub fn run(args: Args, app: &App) -> Result<()> {
             }
             show_trained(&rows, app, shape == "all")
         }
+        What::Rl { model, iterations } => crate::bench_rl::run(&model, iterations, app),
         What::Generate { case } => {
             let mut rows: Vec<Generated> = vec![];
             for c in CASES.iter().filter(|c| case == "all" || c.0.eq_ignore_ascii_case(&case)) {

@@ -3,6 +3,7 @@
 //! [`frame`] parses the call, prints errors and sets up threads and Ctrl-C; each command is a file with `Args` and `run`.
 
 mod bench;
+mod bench_rl;
 mod builtin;
 mod cache;
 mod chat;

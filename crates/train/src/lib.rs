@@ -1,7 +1,9 @@
 //! Objectives and trainers. A trainer emits events and writes checkpoints of its run; it stores nothing else.
 
 pub mod corrupt;
+pub mod distill;
 pub mod evaluate;
+pub mod head;
 mod keep;
 pub mod preference;
 pub mod prompts;

@@ -35,6 +35,8 @@ pub struct Scored {
     pub entropy: Option<Tensor>,
     /// The final hidden states that predict the counted tokens, `[n, hidden]`.
     pub hidden: Tensor,
+    /// The final hidden states at the last token of each sequence, `[sequences, hidden]`.
+    pub ends: Tensor,
     /// The weight of each counted token in its sequence.
     pub weights: Vec<f32>,
     /// Which sequence each is of.
@@ -71,6 +73,15 @@ pub fn score(decoder: &Decoder, examples: &[&Example], scoring: Scoring) -> Resu
     pass.checkpoint = scoring.checkpointing;
     let hidden = decoder.hidden(&batch.tokens, &Walk::Tape(&pass));
     let counted: Vec<u32> = (0..batch.len as u32).filter(|i| batch.weights[*i as usize] != 0.0).collect();
+    let mut end = 0;
+    let ends: Vec<u32> = examples
+        .iter()
+        .map(|e| {
+            end += e.len() as u32;
+            end.saturating_sub(1)
+        })
+        .collect();
+    let ends = hidden.index_select(0, &ends);
     let hidden = hidden.index_select(0, &counted);
     let at = |i: &u32| *i as usize;
     let targets: Vec<u32> = counted.iter().map(|i| batch.targets[at(i)]).collect();
@@ -79,6 +90,7 @@ pub fn score(decoder: &Decoder, examples: &[&Example], scoring: Scoring) -> Resu
         log_probs,
         entropy,
         hidden,
+        ends,
         weights: counted.iter().map(|i| batch.weights[at(i)]).collect(),
         sequence: counted.iter().map(|i| batch.example_of[at(i)]).collect(),
         sequences: examples.len(),

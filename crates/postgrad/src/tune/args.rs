@@ -14,6 +14,7 @@ use postgrad_train::{Checkpoints, Corrupt, Normalizer, Settings};
 
 use crate::builtin::resolve_data;
 use crate::model::OwnSettings;
+use crate::tune::method::{PreferenceArgs, ReinforceArgs};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Switch {
@@ -62,6 +63,9 @@ pub struct TuneArgs {
     /// Files, folders, globs or built-in names (gsm8k), each with an optional weight: a.jsonl:0.7 b.jsonl:0.3
     #[arg(long, short, num_args = 1.., required = true)]
     pub data: Vec<String>,
+    /// How it learns: sft; from preferences dpo, ipo, kto, orpo, simpo, ...; from rewards grpo, rloo, ppo, ... [default: sft]
+    #[arg(long, default_value = "sft", hide_default_value = true)]
+    pub method: String,
     /// Data to evaluate on, before, along the way and after
     #[arg(long, num_args = 1..)]
     pub eval_data: Vec<String>,
@@ -196,6 +200,11 @@ pub struct TuneArgs {
     /// Say what would be done, and what it would take, and stop
     #[arg(long)]
     pub dry_run: bool,
+
+    #[command(flatten)]
+    pub preference: PreferenceArgs,
+    #[command(flatten)]
+    pub reinforce: ReinforceArgs,
 }
 
 /// `90s`, `10m`, `1.5h`; a bare number is seconds.

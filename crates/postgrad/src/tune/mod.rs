@@ -2,7 +2,10 @@
 
 pub mod args;
 mod examples;
+mod method;
 pub mod plan;
+mod prefer;
+mod reinforce;
 pub mod session;
 
 use std::path::PathBuf;
@@ -26,6 +29,15 @@ use crate::tune::examples::{DataSource, EvalData};
 use crate::tune::session::{Session, Tuned};
 
 pub fn run(args: Args, app: &App) -> Result<()> {
+    match method::Which::of(&args)? {
+        method::Which::Sft => supervised(args, app),
+        method::Which::Preference(loss) => prefer::run(args, loss, false, app),
+        method::Which::RewardModel(loss) => prefer::run(args, loss, true, app),
+        method::Which::Reinforce(method) => reinforce::run(args, *method, app),
+    }
+}
+
+fn supervised(args: Args, app: &App) -> Result<()> {
     let (args, cancel) = (&args, &app.cancel);
     let progress = if app.json { Mode::Json } else { Mode::Auto };
     let mut model = resolve_model(&args.model, None)?;
@@ -109,6 +121,40 @@ pub fn run(args: Args, app: &App) -> Result<()> {
         say!("report  {}", done.report.display());
         say!("next    postgrad chat --model {}", done.id);
     }
+    Ok(())
+}
+
+/// Says what a preference or reinforcement run will do; true where that was all that was asked.
+fn told(
+    args: &TuneArgs,
+    app: &App,
+    plan: &serde_json::Value,
+    text: &[(&str, String)],
+    warnings: &[String],
+) -> Result<bool> {
+    if app.json {
+        if args.dry_run {
+            say!("{plan}");
+        }
+        return Ok(args.dry_run);
+    }
+    warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+    for (name, value) in text {
+        if args.dry_run { say!("{name:8} {value}") } else { eprintln!("{name:8} {value}") }
+    }
+    Ok(args.dry_run)
+}
+
+/// The last lines of such a run.
+fn finish(done: &session::Done, app: &App) -> Result<()> {
+    if app.json {
+        say!("{}", done.to_json());
+        return Ok(());
+    }
+    eprintln!("{} steps, {:.0} tokens/s, {}", done.outcome.steps, done.outcome.tokens_per_s, done.summary());
+    say!("model   {}", done.made.display());
+    say!("report  {}", done.report.display());
+    say!("next    postgrad chat --model {}", done.id);
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use postgrad_base::cancel::Cancel;
-use postgrad_base::event::Event;
+use postgrad_base::event::{Event, Sink};
 use postgrad_base::progress::Mode;
 use postgrad_base::{Error, Kind, Result};
 use postgrad_lab::store::ActiveRun;
@@ -101,10 +101,19 @@ impl Session<'_> {
         evals: &mut [EvalData],
         select: Option<&mut Selection>,
     ) -> Result<Done> {
+        self.run_with(store, model, |active, model| self.train(store, active, model, source, evals, select))
+    }
+
+    /// [`Session::run`] with another trainer.
+    pub fn run_with(
+        &self,
+        store: &Store,
+        model: &mut ModelFolder,
+        train: impl FnOnce(&ActiveRun, &ModelFolder) -> Result<Outcome>,
+    ) -> Result<Done> {
         let active = self.begin(store, model)?;
         let (id, folder) = (active.run.id.clone(), active.run.folder.clone());
-        let trained = self.train(store, &active, model, source, evals, select);
-        let outcome = match trained {
+        let outcome = match train(&active, model) {
             Ok(outcome) => outcome,
             Err(e) => {
                 let status = if e.kind() == Kind::Cancelled { Status::Killed } else { Status::Failed };
@@ -176,11 +185,7 @@ impl Session<'_> {
     ) -> Result<Outcome> {
         let mut sink = active.sink()?;
         let dir = RunDir::held(&active.run.folder)?;
-        if dir.latest()?.is_none() {
-            for w in &self.warnings {
-                sink.emit(&Event::new("warning", 0).with("text", w))?;
-            }
-        }
+        self.warn(&dir, &mut *sink)?;
         let evals: &[EvalData] = evals;
         let verdicts: RefCell<Vec<Vec<bool>>> = RefCell::new(Vec::new());
         let judges: Vec<_> = evals
@@ -224,9 +229,19 @@ impl Session<'_> {
         Ok(outcome)
     }
 
+    /// Keeps the run's warnings, when it begins.
+    pub fn warn(&self, dir: &RunDir, sink: &mut dyn Sink) -> Result<()> {
+        if dir.latest()?.is_none() {
+            for w in &self.warnings {
+                sink.emit(&Event::new("warning", 0).with("text", w))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps each question's verdict under the step it was judged at, so that changes can be paired. The verdicts of this
     /// process are those of the last evaluations.
-    fn put_items(&self, store: &Store, id: &str, verdicts: &[Vec<bool>]) -> Result<()> {
+    pub fn put_items(&self, store: &Store, id: &str, verdicts: &[Vec<bool>]) -> Result<()> {
         let evals = store.events(id, Some("eval"))?;
         for (event, marks) in evals.iter().rev().zip(verdicts.iter().rev()) {
             let item = |(i, right): (usize, &bool)| Item {

@@ -4,6 +4,7 @@ mod benches;
 mod checks;
 mod eval;
 mod generate;
+mod methods;
 mod recipes;
 mod records;
 mod store;

@@ -78,6 +78,8 @@ pub struct Reading {
     pub max_len: usize,
     /// Rows of one answer (`completion`, `label`); else pairs and rankings. Pairs then become two rows.
     pub unpaired: bool,
+    /// Single answers are taken beside rankings.
+    pub alone: bool,
     /// Answers are judged from where they part.
     pub from_parting: bool,
 }
@@ -102,7 +104,7 @@ pub fn read(paths: &[String], renderer: &Renderer, reading: Reading) -> Result<R
 
 impl Read {
     fn push(&mut self, mut group: Group, reading: Reading) -> Result<()> {
-        if !reading.unpaired && group.answers.len() < 2 {
+        if !reading.unpaired && !reading.alone && group.answers.len() < 2 {
             return Err(Error::usage("the row is a single answer, and this method compares answers")
                 .at(&group.place)
                 .help("rows with `label` are for kto and weighted; others need `prompt`, `chosen` and `rejected`"));

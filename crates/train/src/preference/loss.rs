@@ -126,6 +126,11 @@ impl Loss {
         }
     }
 
+    /// Bradley-Terry on scores, as reward models are trained (Ouyang 2022).
+    pub fn reward_model() -> Self {
+        Self { beta: 1.0, reference: false, ..Self::dpo() }
+    }
+
     /// The published settings of a method.
     pub fn named(name: &str) -> Result<Self> {
         let dpo = Self::dpo();

@@ -14,12 +14,13 @@ use postgrad_base::{Context, Error, Result, Stream, fs};
 use postgrad_data::Example;
 use postgrad_nn::decoder::Decoder;
 use postgrad_nn::optim::Optimizer;
-use postgrad_tensor::{backward, no_grad};
+use postgrad_tensor::{Param, backward, no_grad};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::data::Group;
 use super::loss::{Answers, Figures, Form, Loss};
+use crate::head::ScalarHead;
 use crate::keep;
 use crate::reference::Reference;
 use crate::run_dir::{Place, RunDir};
@@ -33,6 +34,9 @@ pub struct Preference<'a> {
     pub decoder: &'a Decoder,
     pub settings: &'a Settings,
     pub loss: Loss,
+    /// With a head it is a reward model that is trained: the head's value at an answer's last token takes the place of the
+    /// answer's log-prob ([`Loss::reward_model`]).
+    pub head: Option<&'a ScalarHead>,
     pub groups: &'a [Group],
     /// Groups to measure on, before the first update, along the way and after the last.
     pub held_out: &'a [Group],
@@ -76,7 +80,10 @@ impl Preference<'_> {
         }
         let reference = self.loss.reference.then(|| Reference::of(self.decoder));
         let cached = reference.as_ref().map(|r| self.cached(r)).transpose()?;
-        let mut optimizer = Optimizer::new(self.decoder.params(), keep::groups(self.settings))?;
+        if self.head.is_some() && (self.loss.reference || self.loss.nll != 0.0) {
+            return Err(Error::usage("a reward model has neither a reference nor a likelihood"));
+        }
+        let mut optimizer = Optimizer::new(self.params(), keep::groups(self.settings))?;
         let total = self.total_steps();
         let mut state = State { step: 0, tokens: 0, best: None, worse: 0, settings: self.fingerprint(), total };
         if let Some(saved) = self.dir.map(RunDir::latest).transpose()?.flatten() {
@@ -154,6 +161,12 @@ impl Preference<'_> {
         Ok(Outcome { steps: state.step, ended, loss, tokens: state.tokens, tokens_per_s: rate, best: state.best })
     }
 
+    fn params(&self) -> Vec<Param> {
+        let mut params = self.decoder.params();
+        params.extend(self.head.iter().flat_map(|h| h.params()));
+        params
+    }
+
     fn total_steps(&self) -> u64 {
         let s = self.settings;
         let epochs = || (self.groups.len() as f64 * s.epochs / s.batch as f64).ceil() as u64;
@@ -169,7 +182,7 @@ impl Preference<'_> {
     fn restore(&mut self, saved: &Place, optimizer: &mut Optimizer) -> Result<State> {
         let state: State = saved.state()?;
         keep::same_settings(&state.settings, &self.fingerprint(), saved)?;
-        saved.load_params(&self.decoder.params())?;
+        saved.load_params(&self.params())?;
         optimizer.restore(&saved.optimizer()?)?;
         self.sink.emit(&Event::new("resumed", state.step))?;
         Ok(state)
@@ -258,8 +271,9 @@ impl Preference<'_> {
     ) -> super::loss::Computed {
         let members = || groups.iter().enumerate().flat_map(|(g, of)| of.answers.iter().map(move |a| (g as u32, a)));
         let (group, rank): (Vec<u32>, Vec<f32>) = members().map(|(g, a)| (g, a.rank)).unzip();
+        let sums = self.head.map_or_else(|| scored.sums(), |h| h.of(&scored.ends));
         self.loss.of(&Answers {
-            sums: &scored.sums(),
+            sums: &sums,
             lengths: &scored.lengths(),
             reference: cached,
             group: &group,
@@ -326,7 +340,7 @@ impl Preference<'_> {
     fn save(&mut self, state: &State, optimizer: &Optimizer) -> Result<()> {
         let Some(dir) = self.dir else { return Ok(()) };
         let value: Value = serde_json::to_value(state).expect("plain data");
-        let path = dir.save(state.step, &value, &self.decoder.params(), optimizer)?;
+        let path = dir.save(state.step, &value, &self.params(), optimizer)?;
         dir.prune(self.settings.keep, state.best.map(|(_, step)| step))?;
         self.sink.emit(&Event::new("checkpoint", state.step).with("path", path.display().to_string()))
     }

@@ -1,9 +1,10 @@
 //! Rewards: a list of named functions with weights, each called on all samples of a rollout in prompt-then-sample order.
 //!
-//! A reward is written `NAME[?key=value&...][:weight]`: `correct`, `cosine?max=256:0.5`, `exec:python3 score.py:2`. A function may
+//! A reward is written `NAME[?key=value&...][:weight]`: `correct`, `cosine?max=256:0.5`, `exec:python3 score.py:2`, `model:DIR`. A function may
 //! leave a sample out (no reference to compare with, a program that says null); then it adds nothing to that sample's sum.
 
 pub mod command;
+pub mod model;
 pub mod named;
 
 use std::collections::BTreeMap;
@@ -94,9 +95,12 @@ impl Rewards {
                 }
                 _ => (&spec[..], 1.0),
             };
-            let function: Box<dyn Reward> = match body.strip_prefix("exec:") {
-                Some(line) => Box::new(command::Command::new(line, limits.command)?),
-                None => named::parse(body, limits.max_tokens)?,
+            let function: Box<dyn Reward> = if let Some(line) = body.strip_prefix("exec:") {
+                Box::new(command::Command::new(line, limits.command)?)
+            } else if let Some(dir) = body.strip_prefix("model:") {
+                Box::new(model::Model::load(std::path::Path::new(dir))?)
+            } else {
+                named::parse(body, limits.max_tokens)?
             };
             if functions.iter().any(|(f, _)| f.name() == function.name()) {
                 return Err(Error::usage(format!("the reward `{}` is given twice", function.name())));

@@ -26,7 +26,7 @@ pub fn parse(spec: &str, max_tokens: usize) -> Result<Box<dyn Reward>> {
     let (name, query) = spec.split_once('?').unwrap_or((spec, ""));
     let Some((name, known, _)) = NAMES.iter().find(|n| n.0 == name) else {
         let mut known: Vec<&str> = NAMES.iter().map(|n| n.0).collect();
-        known.push("exec:COMMAND");
+        known.extend(["exec:COMMAND", "model:DIR"]);
         return Err(Error::unknown("reward", name, &known, None));
     };
     let known: Vec<&str> = known.split('&').filter_map(|k| k.split('=').next()).filter(|k| !k.is_empty()).collect();

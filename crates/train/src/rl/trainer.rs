@@ -22,13 +22,14 @@ use postgrad_nn::logits::Rules;
 use postgrad_nn::optim::Optimizer;
 use postgrad_reason::ModelFolder;
 use postgrad_reason::generate::{Answer, Options, answers};
-use postgrad_tensor::{Param, Tensor, backward, no_grad, ops};
+use postgrad_tensor::{Param, Tensor, backward, no_grad};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::advantage::{Baseline, Rewarded, even, groups_of};
 use super::objective::{Actions, Figures, KlPlace, Ratio};
 use super::settings::Method;
+use crate::head::ScalarHead;
 use crate::keep;
 use crate::prompts::Prompt;
 use crate::reference::Reference;
@@ -126,26 +127,6 @@ struct Ready {
     advantages: super::Advantages,
 }
 
-/// A linear head on the last hidden states.
-struct ValueHead {
-    weight: Param,
-    bias: Param,
-}
-
-impl ValueHead {
-    fn new(width: usize) -> Self {
-        Self {
-            weight: Param::new("value_head.weight", Tensor::zeros(&[1, width])),
-            bias: Param::new("value_head.bias", Tensor::zeros(&[1])),
-        }
-    }
-
-    fn of(&self, hidden: &Tensor) -> Tensor {
-        let n = hidden.dim(0);
-        ops::linear(hidden, &self.weight.leaf(), Some(&self.bias.leaf())).reshape(&[n])
-    }
-}
-
 impl OnPolicy<'_> {
     /// Runs to the end, from the last checkpoint of the folder where there is one.
     pub fn run(mut self) -> Result<(Outcome, Shares)> {
@@ -157,9 +138,9 @@ impl OnPolicy<'_> {
         let decoder = &self.model.decoder;
         let reference = (self.method.objective.kl != 0.0).then(|| Reference::of(decoder));
         let gae = matches!(self.method.estimator.baseline, Baseline::Gae { .. });
-        let head = gae.then(|| ValueHead::new(decoder.config.hidden));
+        let head = gae.then(|| ScalarHead::new("value_head", decoder.config.hidden));
         let mut params = decoder.params();
-        params.extend(head.iter().flat_map(|h| [h.weight.clone(), h.bias.clone()]));
+        params.extend(head.iter().flat_map(ScalarHead::params));
         let mut optimizer = Optimizer::new(params.clone(), keep::groups(self.settings))?;
         let mut state = State { settings: self.fingerprint(), total: self.total_steps(), ..State::default() };
         if let Some(saved) = self.dir.map(RunDir::latest).transpose()?.flatten() {
@@ -413,7 +394,7 @@ impl OnPolicy<'_> {
     }
 
     /// What is fixed during an iteration's updates: old and reference log-probs, values, advantages.
-    fn ready(&self, r: &Rollout, reference: Option<&Reference>, head: Option<&ValueHead>) -> Result<Ready> {
+    fn ready(&self, r: &Rollout, reference: Option<&Reference>, head: Option<&ScalarHead>) -> Result<Ready> {
         let (m, micro) = (self.method, self.settings.micro_tokens);
         let plain = Scoring { entropy: false, ..self.scoring() };
         let of = |d: &Decoder| score::token_log_probs(d, &r.examples, plain, micro);
@@ -463,7 +444,7 @@ impl OnPolicy<'_> {
         &mut self,
         r: &Rollout,
         ready: &Ready,
-        head: Option<&ValueHead>,
+        head: Option<&ScalarHead>,
         optimizer: &mut Optimizer,
         state: &mut State,
         run: &mut Run,
@@ -521,7 +502,7 @@ impl OnPolicy<'_> {
     }
 
     /// Forward and backward over some samples: the whole loss of the update, and figures.
-    fn accumulate(&self, r: &Rollout, ready: &Ready, members: &[usize], head: Option<&ValueHead>) -> Result<Update> {
+    fn accumulate(&self, r: &Rollout, ready: &Ready, members: &[usize], head: Option<&ScalarHead>) -> Result<Update> {
         let m = self.method;
         let lengths: Vec<usize> = members.iter().map(|i| r.examples[*i].trained()).collect();
         let factors = m.objective.normalizer.factors(&lengths, &vec![1.0; members.len()]);

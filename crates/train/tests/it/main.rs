@@ -1,10 +1,10 @@
 //! The SFT loop: resume to the bit, guards, schedules, normalisers.
 
 mod corruption;
-mod selecting;
 mod preference;
 mod reinforce;
 mod rewards;
+mod selecting;
 
 use std::path::Path;
 

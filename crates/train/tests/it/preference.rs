@@ -7,6 +7,7 @@ use postgrad_base::progress::Mode;
 use postgrad_base::{Result, Stream};
 use postgrad_data::{Example, Renderer};
 use postgrad_nn::{Decoder, LoraSpec};
+use postgrad_train::head::ScalarHead;
 use postgrad_train::preference::data::{self, best_worst, build, group, read};
 use postgrad_train::preference::{Group, Loss, Preference, Ranked, Reading};
 use postgrad_train::reference::Reference;
@@ -69,6 +70,7 @@ fn train_by(
         decoder,
         settings: s,
         loss,
+        head: None,
         groups,
         held_out: &pairs(12, 9),
         sink,
@@ -198,6 +200,44 @@ fn what_is_preferred_wins_on_held_out_pairs_and_flipped_labels_undo_it() {
     let mut events = Memory::default();
     train(&whole(), "dpo", &flipped, &s, None, &mut events).unwrap();
     assert!(of_kind(&events, "eval", "accuracy").last().unwrap() < &0.2);
+}
+
+#[test]
+fn a_reward_model_orders_held_out_pairs_goes_on_to_the_bit_and_is_a_reward() {
+    let s = Settings { steps: Some(40), batch: 8, lr: 5e-3, micro_tokens: 400, ..settings() };
+    let run = |m: &Decoder, head: &ScalarHead, dir: Option<&Path>, sink: &mut dyn Sink| {
+        let dir = dir.map(RunDir::open).transpose()?;
+        Preference {
+            decoder: m,
+            settings: &s,
+            loss: Loss::reward_model(),
+            head: Some(head),
+            groups: &pairs(160, 4),
+            held_out: &pairs(12, 9),
+            sink,
+            cancel: Default::default(),
+            progress: Mode::Quiet,
+            dir: dir.as_ref(),
+        }
+        .run()
+    };
+    let (m, head) = (whole(), ScalarHead::new("reward_head", 16));
+    let mut events = Memory::default();
+    run(&m, &head, None, &mut events).unwrap();
+    assert!((of_kind(&events, "step", "loss")[0] - std::f64::consts::LN_2).abs() < 1e-6, "a fresh head says nothing");
+    assert!(of_kind(&events, "eval", "accuracy").last().unwrap() > &0.8);
+
+    let folder = tempfile::tempdir().unwrap();
+    assert!(run(&whole(), &ScalarHead::new("reward_head", 16), Some(folder.path()), &mut DiesAt(8)).is_err());
+    let (again, other) = (whole(), ScalarHead::new("reward_head", 16));
+    run(&again, &other, Some(folder.path()), &mut Memory::default()).unwrap();
+    assert!(bits(&again) == bits(&m));
+    let file = folder.path().join("reward_head.safetensors");
+    other.save(&file).unwrap();
+    let read = ScalarHead::read(&file, "reward_head", 16).unwrap();
+    let values = |h: &ScalarHead| h.params().iter().flat_map(|p| p.value().data().to_vec()).collect::<Vec<_>>();
+    assert_eq!(values(&read), values(&head));
+    assert!(ScalarHead::read(&file, "reward_head", 8).is_err());
 }
 
 #[test]

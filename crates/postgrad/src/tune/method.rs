@@ -1,0 +1,258 @@
+//! `--method`: the flags of preference and reinforcement tuning, and what they make of a method's published settings.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use postgrad_base::{Error, Result};
+use postgrad_nn::schedule::Decay;
+use postgrad_tasks::task::nearest;
+use postgrad_train::Settings;
+use postgrad_train::preference::loss::NAMES as LOSSES;
+use postgrad_train::preference::{Length, Loss};
+use postgrad_train::rewards::{Limits, Rewards};
+use postgrad_train::rl::settings::NAMES as METHODS;
+use postgrad_train::rl::{KlKind, KlPlace, Method};
+
+use crate::model::OwnSettings;
+use crate::tune::args::{Switch, TuneArgs, duration};
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LengthName {
+    Sum,
+    Mean,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Judge {
+    /// Every token of an answer
+    All,
+    /// Tokens from where the answers to a prompt part (step-level pairs)
+    Parting,
+}
+
+/// Flags of preference methods. What is not given is the method's published setting.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Preference methods")]
+pub struct PreferenceArgs {
+    /// How strongly answers are held to the reference policy
+    #[arg(long, value_name = "X")]
+    pub beta: Option<f64>,
+    /// Share of pairs taken to be the wrong way round
+    #[arg(long, value_name = "P")]
+    pub label_smoothing: Option<f64>,
+    /// Margin between the answers of a pair (SimPO's gamma)
+    #[arg(long, value_name = "X")]
+    pub margin: Option<f64>,
+    /// Factor on the likelihood of the better answer, added to the loss
+    #[arg(long, value_name = "X")]
+    pub nll: Option<f64>,
+    /// Whether an answer's log-prob is the sum over its tokens or their mean
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub length: Option<LengthName>,
+    /// Which tokens of the answers are judged
+    #[arg(long, value_enum, default_value = "all", hide_default_value = true, value_name = "WHICH")]
+    pub judge: Judge,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum KlKindName {
+    K1,
+    K2,
+    K3,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum KlPlaceName {
+    Loss,
+    Reward,
+}
+
+/// Flags of reinforcement methods. What is not given is the method's published setting.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Reinforcement methods")]
+pub struct ReinforceArgs {
+    /// NAME[?key=value&...][:weight], several times: correct, partial, format, tags, cosine, overlong, repetition, or
+    /// exec:COMMAND, your own program [default: correct]
+    #[arg(long, value_name = "REWARD")]
+    pub reward: Vec<String>,
+    /// How long a reward's program may take for one rollout
+    #[arg(long, value_parser = duration, default_value = "2m", value_name = "TIME")]
+    pub reward_timeout: Duration,
+    /// Reward 8 samples, show them, and stop
+    #[arg(long)]
+    pub try_reward: bool,
+    /// Samples a prompt (--batch counts prompts)
+    #[arg(long, value_name = "N")]
+    pub group: Option<usize>,
+    /// Tokens a completion may have
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<usize>,
+    /// Of the rollouts
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
+    /// Of the rollouts
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f32>,
+    /// Factor on the KL to the reference policy; 0 is off
+    #[arg(long, value_name = "X")]
+    pub kl: Option<f64>,
+    /// The KL's estimator
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub kl_kind: Option<KlKindName>,
+    /// Whether the KL is part of the loss or taken off the rewards
+    #[arg(long, value_enum, value_name = "PLACE")]
+    pub kl_place: Option<KlPlaceName>,
+    /// How far the ratio to the old policy may fall below 1
+    #[arg(long, value_name = "X")]
+    pub clip_low: Option<f64>,
+    /// How far the ratio to the old policy may rise above 1
+    #[arg(long, value_name = "X")]
+    pub clip_high: Option<f64>,
+    /// Factor on the entropy, which is rewarded
+    #[arg(long, value_name = "X")]
+    pub entropy: Option<f64>,
+    /// Weigh tokens by old over sampling probability, at most this
+    #[arg(long, value_name = "C")]
+    pub importance_cap: Option<f64>,
+    /// Passes over each rollout
+    #[arg(long, value_name = "N")]
+    pub rollout_epochs: Option<usize>,
+    /// Updates a pass over a rollout
+    #[arg(long, value_name = "N")]
+    pub minibatches: Option<usize>,
+    /// Draw further prompts in place of groups without variance, at most this many rounds; 0 is off
+    #[arg(long, value_name = "N")]
+    pub dynamic_rounds: Option<usize>,
+    /// Leave samples that were cut off out of the update
+    #[arg(long)]
+    pub mask_truncated: bool,
+    /// A control: deal out each rollout's rewards anew among its samples
+    #[arg(long)]
+    pub shuffle_rewards: bool,
+    /// Go on where nearly all samples are cut off or nearly all groups have equal rewards
+    #[arg(long)]
+    pub no_guard: bool,
+}
+
+/// The family of a method, with its settings.
+pub enum Which {
+    Sft,
+    Preference(Loss),
+    /// A scalar head that puts better answers above worse.
+    RewardModel(Loss),
+    Reinforce(Box<Method>),
+}
+
+impl Which {
+    pub fn of(args: &TuneArgs) -> Result<Self> {
+        let name = args.method.as_str();
+        if name == "sft" {
+            return Ok(Self::Sft);
+        }
+        if name == "reward" {
+            return args.preference.over(Loss::reward_model()).map(Self::RewardModel);
+        }
+        if LOSSES.iter().any(|l| l.0 == name) {
+            return args.preference.over(Loss::named(name)?).map(Self::Preference);
+        }
+        if METHODS.iter().any(|m| m.0 == name) {
+            return args.reinforce.over(Method::named(name)?).map(|m| Self::Reinforce(Box::new(m)));
+        }
+        let known: Vec<&str> =
+            ["sft", "reward"].into_iter().chain(LOSSES.iter().chain(&METHODS).map(|n| n.0)).collect();
+        Err(Error::unknown("method", name, &known, nearest(name, &known)))
+    }
+}
+
+fn set<T>(to: &mut T, from: Option<T>) {
+    if let Some(v) = from {
+        *to = v;
+    }
+}
+
+impl PreferenceArgs {
+    fn over(&self, mut loss: Loss) -> Result<Loss> {
+        set(&mut loss.beta, self.beta);
+        set(&mut loss.smoothing, self.label_smoothing);
+        set(&mut loss.margin, self.margin);
+        set(&mut loss.nll, self.nll);
+        let length = self.length.map(|l| if matches!(l, LengthName::Sum) { Length::Sum } else { Length::Mean });
+        set(&mut loss.length, length);
+        loss.check()?;
+        Ok(loss)
+    }
+}
+
+impl ReinforceArgs {
+    fn over(&self, mut m: Method) -> Result<Method> {
+        set(&mut m.group, self.group);
+        set(&mut m.max_tokens, self.max_tokens);
+        set(&mut m.temperature, self.temperature);
+        set(&mut m.top_p, self.top_p);
+        set(&mut m.epochs, self.rollout_epochs);
+        set(&mut m.minibatches, self.minibatches);
+        set(&mut m.dynamic_rounds, self.dynamic_rounds);
+        m.mask_truncated |= self.mask_truncated;
+        let o = &mut m.objective;
+        set(&mut o.kl, self.kl);
+        set(&mut o.entropy, self.entropy);
+        let kind = |k| match k {
+            KlKindName::K1 => KlKind::K1,
+            KlKindName::K2 => KlKind::K2,
+            KlKindName::K3 => KlKind::K3,
+        };
+        set(&mut o.kl_kind, self.kl_kind.map(kind));
+        let place = |p| if matches!(p, KlPlaceName::Loss) { KlPlace::Loss } else { KlPlace::Reward };
+        set(&mut o.kl_place, self.kl_place.map(place));
+        if self.clip_low.is_some() || self.clip_high.is_some() {
+            let (low, high) = o.clip.unwrap_or((0.2, 0.2));
+            o.clip = Some((self.clip_low.unwrap_or(low), self.clip_high.unwrap_or(high)));
+        }
+        if self.importance_cap.is_some() {
+            o.importance_cap = self.importance_cap;
+        }
+        let m = m.settle();
+        m.check()?;
+        Ok(m)
+    }
+
+    pub fn rewards(&self, max_tokens: usize) -> Result<Rewards> {
+        Rewards::parse(&self.reward, Limits { max_tokens, command: self.reward_timeout })
+    }
+}
+
+/// Settings of the training loop: flags over defaults that are gentler than those of supervised tuning. The learning rate is
+/// 1e-6 for all weights (TRL's `DPOConfig` and `GRPOConfig`), 1e-5 for a LoRA, and a tenth of what a model states for itself.
+pub fn settings(args: &TuneArgs, full: bool, own: Option<&OwnSettings>, context: usize) -> Result<Settings> {
+    let mut s = args.settings(full, own, context)?;
+    if args.lr.is_none() {
+        let stated = own.filter(|own| own.full == full).map(|own| own.lr / 10.0);
+        s.lr = stated.unwrap_or(if full { 1e-6 } else { 1e-5 });
+    }
+    if args.batch.is_none() {
+        s.batch = 16;
+    }
+    if args.decay.is_none() {
+        s.decay = Decay::Constant;
+    }
+    Ok(s)
+}
+
+/// Refuses what belongs to supervised tuning alone.
+pub fn refuse(args: &TuneArgs) -> Result<()> {
+    let method = &args.method;
+    if args.dropout > 0.0 {
+        return Err(Error::usage(format!(
+            "--dropout is off under {method}: log-probs are compared with the reference's"
+        )));
+    }
+    if args.normalizer.is_some() {
+        return Err(Error::usage(format!("--normalizer is of sft; {method} has its own")));
+    }
+    Ok(())
+}
+
+/// What a preference or reinforcement run takes the template from.
+pub fn templated(args: &TuneArgs) -> bool {
+    matches!(args.template, Switch::On)
+}

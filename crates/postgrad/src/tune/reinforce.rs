@@ -1,0 +1,256 @@
+//! `tune --method grpo` and its family: from prompts and rewards to a run's folder.
+
+use std::cell::RefCell;
+
+use postgrad_base::progress::Mode;
+use postgrad_base::{Error, Result, Stream};
+use postgrad_data::record::Layout;
+use postgrad_data::{Columns, Kind as RecordKind, Roles};
+use postgrad_lab::Store;
+use postgrad_lab::table::grouped;
+use postgrad_nn::Decoder;
+use postgrad_nn::logits::Rules;
+use postgrad_reason::ModelFolder;
+use postgrad_reason::generate::{Options, answers};
+use postgrad_train::prompts::{self, Prompt};
+use postgrad_train::rewards::{Rewards, Sample};
+use postgrad_train::rl::{Method, OnPolicy};
+use postgrad_train::run_dir::RunDir;
+use postgrad_train::{Checkpoints, Settings};
+use serde_json::json;
+
+use crate::builtin::{resolve_data, task_draw, task_of};
+use crate::frame::{App, say};
+use crate::model::{OwnSettings, resolve_model};
+use crate::runs::root;
+use crate::task_rows::Side;
+use crate::tune::args::TuneArgs;
+use crate::tune::method;
+use crate::tune::session::{Session, Tuned};
+use crate::tune::{dtype, finish, prepare, told};
+
+pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
+    let args = &args;
+    method::refuse(args)?;
+    let progress = if app.json { Mode::Json } else { Mode::Auto };
+    let mut model = resolve_model(&args.model, None)?;
+    if !method::templated(args) {
+        model.renderer = model.renderer.without_template()?;
+    }
+    let own = OwnSettings::of(&model)?;
+    let full = args.full || (own.as_ref().is_some_and(|o| o.full) && !args.lora);
+    let context = model.decoder.config.max_position_embeddings;
+    let mut settings = method::settings(args, full, own.as_ref(), context)?;
+    if way.max_tokens >= context {
+        let max = way.max_tokens;
+        return Err(Error::usage(format!("--max-tokens is {max}, the model's context {context}")));
+    }
+    let mut rewards = args.reinforce.rewards(way.max_tokens)?;
+    let (train, exam) = data(args, &model, context - way.max_tokens)?;
+    if args.reinforce.try_reward {
+        return try_reward(&model, &way, &train, &mut rewards, args.seed, app);
+    }
+    prepare(&mut model, args, full)?;
+    let (steps, warnings) = (steps(&settings, &way, train.len()), model.warnings.clone());
+    let trainable: usize = model.decoder.params().iter().map(|p| p.len()).sum();
+    let plan = json!({"method": args.method, "way": way, "rewards": rewards.specs(), "settings": settings, "steps": steps,
+        "prompts": train.len(), "eval_prompts": exam.len(), "trained_parameters": trainable,
+        "parameters": model.decoder.parameter_count()});
+    let o = &way.objective;
+    let text = [
+        (
+            "method",
+            format!(
+                "{}: {} samples a prompt, {} tokens at most, KL {}, clip {:?}",
+                args.method, way.group, way.max_tokens, o.kl, o.clip
+            ),
+        ),
+        ("rewards", rewards.specs().join(", ")),
+        (
+            "trained",
+            format!("{} of {} parameters", grouped(trainable as u64), grouped(model.decoder.parameter_count() as u64)),
+        ),
+        ("data", format!("{} prompts, {} to be asked before and after", train.len(), exam.len())),
+        (
+            "steps",
+            format!("{} of {} prompts, learning rate {:e}, {:?}", steps, settings.batch, settings.lr, settings.decay),
+        ),
+    ];
+    if told(args, app, &plan, &text, &warnings)? {
+        return Ok(());
+    }
+    if args.checkpoints.is_none() {
+        settings.checkpoints = Checkpoints::Every(steps.div_ceil(10).max(1));
+    }
+    let config = json!({"method": args.method, "way": way, "rewards": rewards.specs(), "shuffle": args.reinforce.shuffle_rewards,
+        "model": args.model, "data": args.data, "eval_data": args.eval_data, "tuned": if full { "full" } else { "lora" },
+        "rank": args.rank, "alpha": args.lora_spec()?.alpha, "rank_stabilized": args.rank_stabilized, "train": args.train,
+        "settings": settings});
+    let store = Store::open(&root(None))?;
+    let folder = match &args.resume {
+        Some(run) => Some(store.run(run)?.folder),
+        None => args.out.clone(),
+    };
+    let session = Session {
+        delta: false,
+        kind: &args.method,
+        name: &args.name,
+        config,
+        data: &args.data.join(" "),
+        folder: folder.as_deref(),
+        settings: &settings,
+        trained: if full { Tuned::Full } else { Tuned::Lora },
+        warnings,
+        cancel: app.cancel.clone(),
+        progress,
+        merge: args.merge,
+        dtype: dtype(args, &model)?,
+    };
+    let verdicts: RefCell<Vec<Vec<bool>>> = RefCell::new(Vec::new());
+    let done = session.run_with(&store, &mut model, |active, model| {
+        let mut sink = active.sink()?;
+        let dir = RunDir::held(&active.run.folder)?;
+        session.warn(&dir, &mut *sink)?;
+        let ask = |d: &Decoder| {
+            let marks = marks(model, d, &exam, way.max_tokens, app)?;
+            verdicts.borrow_mut().push(marks.clone());
+            Ok(marks)
+        };
+        let (outcome, _) = OnPolicy {
+            model,
+            settings: &settings,
+            method: &way,
+            prompts: &train,
+            rewards: &mut rewards,
+            exam: if exam.is_empty() { None } else { Some(&ask) },
+            shuffle_rewards: args.reinforce.shuffle_rewards,
+            guard: !args.reinforce.no_guard,
+            sink: &mut *sink,
+            cancel: app.cancel.clone(),
+            progress,
+            dir: Some(&dir),
+        }
+        .run()?;
+        drop(sink);
+        session.put_items(&store, &active.run.id, &verdicts.borrow())?;
+        Ok(outcome)
+    })?;
+    finish(&done, app)
+}
+
+/// Updates of the whole run.
+fn steps(s: &Settings, way: &Method, prompts: usize) -> u64 {
+    let iterations = (prompts as f64 * s.epochs / s.batch as f64).ceil() as u64;
+    s.steps.unwrap_or(iterations * way.updates()).max(1).next_multiple_of(way.updates())
+}
+
+/// Prompts to train on, and prompts with something to judge by that are only asked.
+fn data(args: &TuneArgs, model: &ModelFolder, room: usize) -> Result<(Vec<Prompt>, Vec<Prompt>)> {
+    let mut train = read(args, &args.data, model, room, Side::Train)?;
+    let judged = |p: &Prompt| p.problem.is_some() || p.reference.is_some();
+    let asked = args.eval_answers.unwrap_or(100);
+    if !args.eval_data.is_empty() {
+        let mut exam = read(args, &args.eval_data, model, room, Side::Test)?;
+        exam.retain(judged);
+        exam.truncate(args.eval_answers.unwrap_or(usize::MAX));
+        return Ok((train, exam));
+    }
+    let able = train.iter().filter(|p| judged(p)).count();
+    let n = args.hold_out.unwrap_or(asked.min(able / 10));
+    if n >= train.len() {
+        return Err(
+            Error::usage(format!("{n} prompts to hold out of {}", train.len())).help("give a smaller --hold-out")
+        );
+    }
+    let mut order: Vec<usize> = (0..train.len()).filter(|i| judged(&train[*i])).collect();
+    Stream::new(args.seed, &["data", "hold-out"]).shuffle(&mut order);
+    order.truncate(n);
+    order.sort_unstable();
+    let exam = order.iter().map(|i| train[*i].clone()).collect();
+    for i in order.into_iter().rev() {
+        train.remove(i);
+    }
+    Ok((train, exam))
+}
+
+fn read(args: &TuneArgs, data: &[String], model: &ModelFolder, room: usize, side: Side) -> Result<Vec<Prompt>> {
+    let layout = Layout {
+        kind: args.kind.as_deref().map(str::parse::<RecordKind>).transpose()?,
+        columns: args.columns.as_deref().map(str::parse::<Columns>).transpose()?.unwrap_or_default(),
+        roles: args.roles.as_deref().map(str::parse::<Roles>).transpose()?.unwrap_or_default(),
+    };
+    let mut all = Vec::new();
+    for word in data {
+        match task_of(word) {
+            Some(spec) => {
+                for (problem, _, rendering) in task_draw(spec, side)?.problems()? {
+                    all.push(Prompt::of_problem(problem, &rendering, &model.renderer)?);
+                }
+            }
+            None => all.extend(prompts::read(&[resolve_data(word)?], &layout, &model.renderer, room)?),
+        }
+    }
+    Ok(all)
+}
+
+/// Greedy answers to prompts, right or wrong.
+fn marks(model: &ModelFolder, decoder: &Decoder, exam: &[Prompt], max_tokens: usize, app: &App) -> Result<Vec<bool>> {
+    let now = ModelFolder { decoder: decoder.clone(), ..model.clone() };
+    let ids: Vec<Vec<u32>> = exam.iter().map(|p| p.ids.clone()).collect();
+    let given = answers(&now, &ids, &Options { places: 128, ..Options::greedy(max_tokens) }, &app.cancel)?;
+    Ok(given.iter().zip(exam).map(|(a, p)| !a.truncated && p.judge(&a.text).is_some_and(|j| j.correct)).collect())
+}
+
+/// Shows what the rewards make of eight samples.
+fn try_reward(
+    model: &ModelFolder,
+    way: &Method,
+    train: &[Prompt],
+    rewards: &mut Rewards,
+    seed: u64,
+    app: &App,
+) -> Result<()> {
+    let few = &train[..train.len().min(2)];
+    let options = Options {
+        rules: Rules { temperature: way.temperature, top_p: way.top_p, top_k: way.top_k, ..Rules::default() },
+        seed: Stream::new(seed, &["sample", "try"]).next_u64(),
+        n: 8 / few.len().max(1),
+        ..Options::greedy(way.max_tokens)
+    };
+    let ids: Vec<Vec<u32>> = few.iter().map(|p| p.ids.clone()).collect();
+    let given = answers(model, &ids, &options, &app.cancel)?;
+    let samples: Vec<Sample> = given
+        .iter()
+        .map(|a| Sample {
+            prompt: &few[a.prompt],
+            completion: &a.text,
+            tokens: &a.completion.tokens,
+            truncated: a.truncated,
+            step: 0,
+        })
+        .collect();
+    let scored = rewards.score(&samples)?;
+    let names = rewards.names();
+    if app.json {
+        let row = |(s, r): (&Sample, &postgrad_train::rewards::Rewarded)| {
+            let parts: serde_json::Map<String, serde_json::Value> =
+                names.iter().cloned().zip(r.parts.iter().map(|p| json!(p))).collect();
+            json!({"prompt": s.prompt.text, "completion": s.completion, "tokens": s.tokens.len(), "truncated": s.truncated,
+                "reward": r.total, "parts": parts, "metrics": r.metrics})
+        };
+        return app.value(&samples.iter().zip(&scored).map(row).collect::<Vec<_>>());
+    }
+    let mut before = "";
+    for (s, r) in samples.iter().zip(&scored) {
+        if s.prompt.text != before {
+            say!("\nprompt      {}", s.prompt.text);
+            before = &s.prompt.text;
+        }
+        let part = |(n, p): (&String, &Option<f64>)| p.map_or(format!("{n} left out"), |p| format!("{n} {p:.3}"));
+        let parts: Vec<String> = names.iter().zip(&r.parts).map(part).collect();
+        let cut = if s.truncated { ", cut off" } else { "" };
+        say!("\ncompletion  {}", s.completion.trim());
+        say!("reward      {:.3}  ({}; {} tokens{cut})", r.total, parts.join(", "), s.tokens.len());
+    }
+    Ok(())
+}

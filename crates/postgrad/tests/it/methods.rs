@@ -1,0 +1,180 @@
+//! `tune --method`: preference and reinforcement runs from the command line, and what a kill costs them.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::fixture;
+
+fn tune(dir: &Path, more: &[&str]) -> Command {
+    let mut c = Command::new(env!("CARGO_BIN_EXE_postgrad"));
+    c.env_remove("POSTGRAD_THREADS").env_remove("POSTGRAD_SIMD").current_dir(dir);
+    c.env("POSTGRAD_RUNS", dir.join("runs")).env("POSTGRAD_CACHE", dir.join("cache"));
+    c.args(["tune", "--model", &fixture("chat/model-chatml").display().to_string(), "--lr", "1e-3"]).args(more);
+    c
+}
+
+fn text(out: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
+
+fn pairs(dir: &Path) {
+    let row = |i: usize| {
+        format!("{{\"prompt\": \"What is {i}+1?\", \"chosen\": \"It is {}.\", \"rejected\": \"It is {i}.\"}}\n", i + 1)
+    };
+    std::fs::write(dir.join("pairs.jsonl"), (0..40).map(row).collect::<String>()).unwrap();
+}
+
+fn events(run: &Path, kind: &str) -> Vec<Value> {
+    let all = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let of = format!("\"kind\":\"{kind}\"");
+    all.lines().filter(|l| l.contains(&of)).map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+#[test]
+fn preferences_leave_a_model_a_report_and_held_out_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    pairs(dir.path());
+    for (method, first) in [("dpo", Some(std::f64::consts::LN_2)), ("kto", None), ("simpo", None)] {
+        let flags = ["--method", method, "--data", "pairs.jsonl", "--steps", "3", "--hold-out", "4", "--batch", "4"];
+        let out = tune(dir.path(), &flags).output().unwrap();
+        assert!(out.status.success(), "{}", text(&out));
+        let run = dir.path().join(format!("runs/{method}-1"));
+        assert!(run.join("adapter/adapter_model.safetensors").exists() && run.join("report.html").exists());
+        let steps = events(&run, "step");
+        assert_eq!((steps.len(), events(&run, "eval").len()), (3, 2));
+        if let Some(first) = first {
+            assert!((steps[0]["fields"]["loss"].as_f64().unwrap() - first).abs() < 1e-6);
+        }
+    }
+}
+
+#[test]
+fn rewards_are_tried_and_learnt_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = ["--method", "grpo", "--data", "task:add?n=40", "--max-tokens", "6", "--group", "4", "--batch", "2"];
+    let reward = ["--reward", "exec:while read -r l; do echo '{\"reward\": 0.25, \"metrics\": {\"seen\": 1}}'; done:2"];
+    let tried = tune(dir.path(), &[&base[..], &reward, &["--try-reward", "--json"]].concat()).output().unwrap();
+    let rows: Vec<Value> = serde_json::from_slice(&tried.stdout).unwrap_or_else(|_| panic!("{}", text(&tried)));
+    assert_eq!((rows.len(), &rows[0]["reward"], &rows[0]["parts"]["exec"]), (8, &0.5.into(), &0.25.into()));
+    assert!(!dir.path().join("runs").exists(), "nothing was trained");
+    let both =
+        [&reward[..], &["--reward", "overlong?max=6&buffer=3", "--steps", "3", "--hold-out", "4", "--full"]].concat();
+    let out = tune(dir.path(), &[&base[..], &both].concat()).output().unwrap();
+    assert!(out.status.success(), "{}", text(&out));
+    let run = dir.path().join("runs/grpo-1");
+    assert!(run.join("model/model.safetensors").exists());
+    let steps = events(&run, "step");
+    for field in ["reward", "reward.exec", "reward.overlong", "exec.seen", "kl", "entropy", "length", "even_groups"] {
+        assert!(steps[2]["fields"][field].is_number(), "{field} in {}", steps[2]);
+    }
+    assert_eq!(events(&run, "eval").len(), 2);
+}
+
+#[test]
+fn a_broken_program_stops_the_run_and_a_mended_one_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("score.sh");
+    let base = [
+        "--method",
+        "rloo",
+        "--data",
+        "task:add?n=20",
+        "--max-tokens",
+        "4",
+        "--group",
+        "2",
+        "--batch",
+        "2",
+        "--steps",
+        "6",
+        "--hold-out",
+        "0",
+        "--reward",
+        "exec:sh score.sh",
+        "--out",
+        "run",
+        "--checkpoints",
+        "100",
+    ];
+    std::fs::write(&script, "n=0; while read -r l; do n=$((n+1)); [ $n -gt 8 ] && { echo out of luck >&2; exit 7; }; echo \"{\\\"reward\\\": $((n % 2))}\"; done").unwrap();
+    let out = tune(dir.path(), &base).output().unwrap();
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out));
+    assert!(text(&out).contains("out of luck"), "{}", text(&out));
+    assert!(dir.path().join("run/checkpoints/step-00000002").exists(), "the finished iterations are kept");
+    std::fs::write(&script, "n=0; while read -r l; do n=$((n+1)); echo \"{\\\"reward\\\": $((n % 2))}\"; done")
+        .unwrap();
+    let out = tune(dir.path(), &base).output().unwrap();
+    assert!(out.status.success(), "{}", text(&out));
+    let steps: Vec<u64> = events(&dir.path().join("run"), "step").iter().map(|e| e["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_killed_rollout_goes_on_to_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "--method",
+        "grpo",
+        "--data",
+        "task:add?n=60",
+        "--max-tokens",
+        "12",
+        "--group",
+        "4",
+        "--batch",
+        "4",
+        "--steps",
+        "30",
+        "--hold-out",
+        "0",
+        "--reward",
+        "repetition?n=1",
+        "--checkpoints",
+        "3",
+        "--full",
+        "--no-guard",
+    ];
+    let whole = tune(dir.path(), &[&flags[..], &["--out", "whole"]].concat()).output().unwrap();
+    assert!(whole.status.success(), "{}", text(&whole));
+    let mut killed = 0;
+    for wait in [80, 200, 350] {
+        let mut child = tune(dir.path(), &[&flags[..], &["--out", "broken"]].concat())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        killed += usize::from(child.try_wait().unwrap().is_none());
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    let last = tune(dir.path(), &[&flags[..], &["--out", "broken"]].concat()).output().unwrap();
+    assert!(last.status.success() || text(&last).contains("is finished"), "{}", text(&last));
+    assert!(killed >= 1, "nothing was killed");
+    let model = |run: &str| std::fs::read(dir.path().join(run).join("model/model.safetensors")).unwrap();
+    assert!(model("whole") == model("broken"));
+}
+
+#[test]
+fn wrong_calls_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    pairs(dir.path());
+    for (flags, said) in [
+        (vec!["--method", "gpro", "--data", "pairs.jsonl"], "did you mean `grpo`"),
+        (vec!["--method", "dpo", "--data", "pairs.jsonl", "--beta", "0"], "beta is 0"),
+        (vec!["--method", "dpo", "--data", "pairs.jsonl", "--dropout", "0.1"], "--dropout is off"),
+        (vec!["--method", "grpo", "--data", "task:add?n=9", "--reward", "corect"], "unknown reward"),
+        (vec!["--method", "grpo", "--data", "task:add?n=9", "--group", "1"], "--group 2"),
+        (vec!["--method", "grpo", "--data", "task:add?n=9", "--max-tokens", "4000"], "context"),
+    ] {
+        let out = tune(dir.path(), &flags).output().unwrap();
+        assert_eq!(out.status.code(), Some(2), "{flags:?}: {}", text(&out));
+        assert!(text(&out).contains(said), "{flags:?}: {}", text(&out));
+    }
+    let dry = tune(dir.path(), &["--method", "dpo", "--data", "pairs.jsonl", "--dry-run"]).output().unwrap();
+    assert!(dry.status.success() && text(&dry).contains("form sigmoid"), "{}", text(&dry));
+    assert!(!dir.path().join("runs").exists());
+}
