@@ -32,7 +32,7 @@ fn case(seed: u64, pairs_only: bool) -> Case {
         for k in 0..if pairs_only { 2 } else { 2 + s.below(3) } {
             let len = 3.0 + s.below(5) as f32;
             c.lengths.push(len);
-            c.sums.push(f64::from((-len * (0.2 + 2.0 * s.f32())) as f32));
+            c.sums.push(f64::from(-len * (0.2 + 2.0 * s.f32())));
             c.reference.push(*c.sums.last().unwrap() as f32 + s.normal() as f32);
             c.group.push(g);
             c.rank.push(if pairs_only { 1.0 - k as f32 } else { s.below(3) as f32 - 1.0 });

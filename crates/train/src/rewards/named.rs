@@ -187,7 +187,8 @@ pub fn repeated_tokens(tokens: &[u32], n: usize, only_start: bool) -> Vec<bool> 
     let mut free_from = 0;
     for start in 0..(tokens.len() + 1).saturating_sub(n.max(1)) {
         let gram = &tokens[start..start + n.max(1)];
-        if !seen.insert(gram) && !(only_start && start < free_from) {
+        let again = !seen.insert(gram);
+        if again && !(only_start && start < free_from) {
             marked[start..start + gram.len()].fill(true);
             free_from = start + gram.len();
         }

@@ -121,9 +121,9 @@ impl Estimator {
             Baseline::Returns { gamma } => out.tokens = (0..n).map(|i| returns(&token_rewards(i), gamma)).collect(),
             Baseline::Gae { gamma, lambda } => {
                 let values = of.values.expect("gae needs values");
-                for i in 0..n {
-                    let a = gae(&token_rewards(i), &values[i], gamma, lambda);
-                    out.returns.push(a.iter().zip(&values[i]).map(|(a, v)| a + v).collect());
+                for (i, values) in values.iter().enumerate() {
+                    let a = gae(&token_rewards(i), values, gamma, lambda);
+                    out.returns.push(a.iter().zip(values).map(|(a, v)| a + v).collect());
                     out.tokens.push(a);
                 }
             }

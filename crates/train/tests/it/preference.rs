@@ -92,6 +92,7 @@ fn tuned() -> Decoder {
     let mut source = InMemory::new(examples(10), Stream::new(0, &["data"]));
     let s = Settings { steps: Some(5), batch: 4, lr: 3e-2, ..Settings::lora() };
     Sft {
+        select: None,
         decoder: &m,
         settings: &s,
         groups: None,
