@@ -146,16 +146,28 @@ pub enum Which {
 impl Which {
     pub fn of(args: &TuneArgs) -> Result<Self> {
         let name = args.method.as_str();
+        let none = |flag: Option<&str>, family: &str| match flag {
+            Some(flag) => Err(Error::usage(format!("{flag} is of {family} methods, and the method is {name}"))),
+            None => Ok(()),
+        };
+        let preference = name == "reward" || LOSSES.iter().any(|l| l.0 == name);
+        let reinforcement = METHODS.iter().any(|m| m.0 == name);
+        if name == "sft" || reinforcement {
+            none(args.preference.given(), "preference")?;
+        }
+        if name == "sft" || preference {
+            none(args.reinforce.given(), "reinforcement")?;
+        }
         if name == "sft" {
             return Ok(Self::Sft);
         }
         if name == "reward" {
             return args.preference.over(Loss::reward_model()).map(Self::RewardModel);
         }
-        if LOSSES.iter().any(|l| l.0 == name) {
+        if preference {
             return args.preference.over(Loss::named(name)?).map(Self::Preference);
         }
-        if METHODS.iter().any(|m| m.0 == name) {
+        if reinforcement {
             return args.reinforce.over(Method::named(name)?).map(|m| Self::Reinforce(Box::new(m)));
         }
         let known: Vec<&str> =
@@ -170,7 +182,23 @@ fn set<T>(to: &mut T, from: Option<T>) {
     }
 }
 
+/// The first flag that was given.
+fn first(flags: &[(&'static str, bool)]) -> Option<&'static str> {
+    flags.iter().find(|(_, given)| *given).map(|(name, _)| *name)
+}
+
 impl PreferenceArgs {
+    fn given(&self) -> Option<&'static str> {
+        first(&[
+            ("--beta", self.beta.is_some()),
+            ("--label-smoothing", self.label_smoothing.is_some()),
+            ("--margin", self.margin.is_some()),
+            ("--nll", self.nll.is_some()),
+            ("--length", self.length.is_some()),
+            ("--judge", self.judge != Judge::All),
+        ])
+    }
+
     fn over(&self, mut loss: Loss) -> Result<Loss> {
         set(&mut loss.beta, self.beta);
         set(&mut loss.smoothing, self.label_smoothing);
@@ -184,6 +212,30 @@ impl PreferenceArgs {
 }
 
 impl ReinforceArgs {
+    fn given(&self) -> Option<&'static str> {
+        first(&[
+            ("--reward", !self.reward.is_empty()),
+            ("--try-reward", self.try_reward),
+            ("--group", self.group.is_some()),
+            ("--max-tokens", self.max_tokens.is_some()),
+            ("--temperature", self.temperature.is_some()),
+            ("--top-p", self.top_p.is_some()),
+            ("--kl", self.kl.is_some()),
+            ("--kl-kind", self.kl_kind.is_some()),
+            ("--kl-place", self.kl_place.is_some()),
+            ("--clip-low", self.clip_low.is_some()),
+            ("--clip-high", self.clip_high.is_some()),
+            ("--entropy", self.entropy.is_some()),
+            ("--importance-cap", self.importance_cap.is_some()),
+            ("--rollout-epochs", self.rollout_epochs.is_some()),
+            ("--minibatches", self.minibatches.is_some()),
+            ("--dynamic-rounds", self.dynamic_rounds.is_some()),
+            ("--mask-truncated", self.mask_truncated),
+            ("--shuffle-rewards", self.shuffle_rewards),
+            ("--no-guard", self.no_guard),
+        ])
+    }
+
     fn over(&self, mut m: Method) -> Result<Method> {
         set(&mut m.group, self.group);
         set(&mut m.max_tokens, self.max_tokens);
@@ -248,6 +300,11 @@ pub fn refuse(args: &TuneArgs) -> Result<()> {
     }
     if args.normalizer.is_some() {
         return Err(Error::usage(format!("--normalizer is of sft; {method} has its own")));
+    }
+    for (flag, given) in [("--corrupt", args.corrupt.is_some()), ("--select", args.select.is_some())] {
+        if given {
+            return Err(Error::usage(format!("{flag} is of sft, and the method is {method}")));
+        }
     }
     Ok(())
 }

@@ -178,3 +178,22 @@ fn wrong_calls_are_named() {
     assert!(dry.status.success() && text(&dry).contains("form sigmoid"), "{}", text(&dry));
     assert!(!dir.path().join("runs").exists());
 }
+
+#[test]
+fn flags_of_another_method_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    pairs(dir.path());
+    for (method, flags) in [
+        ("sft", &["--reward", "correct"][..]),
+        ("sft", &["--beta", "0.2"]),
+        ("dpo", &["--group", "4"]),
+        ("dpo", &["--corrupt", "rate=0.4"]),
+        ("grpo", &["--beta", "0.2"]),
+        ("grpo", &["--full", "--select", "hft"]),
+    ] {
+        let out = tune(dir.path(), &[&["--method", method, "--data", "pairs.jsonl"], flags].concat()).output().unwrap();
+        let said = text(&out);
+        assert_eq!(out.status.code(), Some(2), "{method} {flags:?}: {said}");
+        assert!(said.contains(flags[flags.len() - 2]) && said.contains(method), "{method} {flags:?}: {said}");
+    }
+}
