@@ -172,7 +172,7 @@ fn tune(
         kind: "quickstart",
         name,
         config: json!({"model": args.model, "task": TARGET.0, "difficulty": TARGET.1, "settings": settings}),
-        data: name,
+        data: name.into(),
         folder: None,
         settings: &settings,
         trained: if full { Tuned::Full } else { Tuned::Lora },

@@ -18,7 +18,7 @@ use postgrad_nn::optim::name_matches;
 use postgrad_nn::select::{Select, Selection};
 use postgrad_reason::ModelFolder;
 use postgrad_train::{Checkpoints, Settings};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::frame::{App, say};
 use crate::model::{OwnSettings, resolve_model};
@@ -38,7 +38,7 @@ pub fn run(args: Args, app: &App) -> Result<()> {
 }
 
 fn supervised(args: Args, app: &App) -> Result<()> {
-    let (args, cancel) = (&args, &app.cancel);
+    let args = &args;
     let progress = if app.json { Mode::Json } else { Mode::Auto };
     let mut model = resolve_model(&args.model, None)?;
     if matches!(args.template, Switch::Off) {
@@ -88,29 +88,14 @@ fn supervised(args: Args, app: &App) -> Result<()> {
         settings.checkpoints = Checkpoints::Every(steps.div_ceil(10));
     }
 
-    let config = json!({"method": "sft", "model": args.model, "data": args.data, "eval_data": args.eval_data,
-        "tuned": if full { "full" } else { "lora" }, "rank": args.rank, "alpha": args.lora_spec()?.alpha,
-        "dropout": args.dropout, "rank_stabilized": args.rank_stabilized, "train": args.train, "select": select, "settings": settings});
-    let store = Store::open(&root(None))?;
-    let folder = match &args.resume {
-        Some(run) => Some(store.run(run)?.folder),
-        None => args.out.clone(),
-    };
-    let dtype = dtype(args, &model)?;
+    let (store, folder) = place(args)?;
     let session = Session {
-        kind: "sft",
-        name: &args.name,
-        config,
-        data: &args.data.join(" "),
+        config: config(args, full, &settings, json!({"dropout": args.dropout, "select": select}))?,
         folder: folder.as_deref(),
-        settings: &settings,
-        trained,
         warnings,
-        cancel: cancel.clone(),
-        progress,
-        merge: args.merge,
         delta: matches!(select, Some(Select::Lift(_))),
-        dtype,
+        dtype: dtype(args, &model)?,
+        ..session(args, app, &settings, trained)
     };
     let done = session.run(&store, &mut model, &mut source, &mut evals, selection.as_mut())?;
     tell(&format!("{} steps, {:.0} tokens/s, {}", done.outcome.steps, done.outcome.tokens_per_s, done.summary()));
@@ -122,6 +107,46 @@ fn supervised(args: Args, app: &App) -> Result<()> {
         say!("next    postgrad chat --model {}", done.id);
     }
     Ok(())
+}
+
+/// The store, and the folder of a run that is gone on with, or named.
+fn place(args: &TuneArgs) -> Result<(Store, Option<PathBuf>)> {
+    let store = Store::open(&root(None))?;
+    let folder = match &args.resume {
+        Some(run) => Some(store.run(run)?.folder),
+        None => args.out.clone(),
+    };
+    Ok((store, folder))
+}
+
+/// The resolved configuration of a run: what every method has, and `own`.
+fn config(args: &TuneArgs, full: bool, settings: &Settings, own: Value) -> Result<Value> {
+    let mut config = json!({"method": args.method, "model": args.model, "data": args.data, "eval_data": args.eval_data,
+        "tuned": if full { "full" } else { "lora" }, "rank": args.rank, "alpha": args.lora_spec()?.alpha,
+        "rank_stabilized": args.rank_stabilized, "train": args.train, "settings": settings});
+    for (key, value) in own.as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
+    Ok(config)
+}
+
+/// A session by the flags alone.
+fn session<'a>(args: &'a TuneArgs, app: &App, settings: &'a Settings, trained: Tuned) -> Session<'a> {
+    Session {
+        kind: &args.method,
+        name: &args.name,
+        config: Value::Null,
+        data: args.data.join(" "),
+        folder: None,
+        settings,
+        trained,
+        warnings: vec![],
+        cancel: app.cancel.clone(),
+        progress: if app.json { Mode::Json } else { Mode::Auto },
+        merge: args.merge,
+        delta: false,
+        dtype: Dtype::F32,
+    }
 }
 
 /// Says what a preference or reinforcement run will do; true where that was all that was asked.

@@ -2,7 +2,6 @@
 
 use postgrad_base::progress::Mode;
 use postgrad_base::{Error, Result, Stream};
-use postgrad_lab::Store;
 use postgrad_lab::table::grouped;
 use postgrad_train::Checkpoints;
 use postgrad_train::head::ScalarHead;
@@ -14,11 +13,10 @@ use serde_json::json;
 
 use crate::frame::App;
 use crate::model::{OwnSettings, resolve_model};
-use crate::runs::root;
 use crate::tune::args::TuneArgs;
 use crate::tune::method::{self, Judge};
 use crate::tune::session::{Session, Tuned};
-use crate::tune::{dtype, finish, prepare, told};
+use crate::tune::{config, dtype, finish, place, prepare, session, told};
 
 pub fn run(args: TuneArgs, loss: Loss, reward_model: bool, app: &App) -> Result<()> {
     let args = &args;
@@ -70,29 +68,14 @@ pub fn run(args: TuneArgs, loss: Loss, reward_model: bool, app: &App) -> Result<
     if args.checkpoints.is_none() {
         settings.checkpoints = Checkpoints::Every(steps.div_ceil(10).max(1));
     }
-    let config = json!({"method": args.method, "loss": loss, "judge": format!("{:?}", args.preference.judge),
-        "model": args.model, "data": args.data, "eval_data": args.eval_data, "tuned": if full { "full" } else { "lora" },
-        "rank": args.rank, "alpha": args.lora_spec()?.alpha, "rank_stabilized": args.rank_stabilized, "train": args.train,
-        "settings": settings});
-    let store = Store::open(&root(None))?;
-    let folder = match &args.resume {
-        Some(run) => Some(store.run(run)?.folder),
-        None => args.out.clone(),
-    };
+    let own = json!({"loss": loss, "judge": format!("{:?}", args.preference.judge)});
+    let (store, folder) = place(args)?;
     let session = Session {
-        delta: false,
-        kind: &args.method,
-        name: &args.name,
-        config,
-        data: &args.data.join(" "),
+        config: config(args, full, &settings, own)?,
         folder: folder.as_deref(),
-        settings: &settings,
-        trained: if full { Tuned::Full } else { Tuned::Lora },
         warnings,
-        cancel: app.cancel.clone(),
-        progress,
-        merge: args.merge,
         dtype: dtype(args, &model)?,
+        ..session(args, app, &settings, if full { Tuned::Full } else { Tuned::Lora })
     };
     let head = reward_model.then(|| ScalarHead::new("reward_head", model.decoder.config.hidden));
     let done = session.run_with(&store, &mut model, |active, model| {

@@ -6,7 +6,6 @@ use postgrad_base::progress::Mode;
 use postgrad_base::{Error, Result, Stream};
 use postgrad_data::record::Layout;
 use postgrad_data::{Columns, Kind as RecordKind, Roles};
-use postgrad_lab::Store;
 use postgrad_lab::table::grouped;
 use postgrad_nn::Decoder;
 use postgrad_nn::logits::Rules;
@@ -22,12 +21,11 @@ use serde_json::json;
 use crate::builtin::{resolve_data, task_draw, task_of};
 use crate::frame::{App, say};
 use crate::model::{OwnSettings, resolve_model};
-use crate::runs::root;
 use crate::task_rows::Side;
 use crate::tune::args::TuneArgs;
 use crate::tune::method;
 use crate::tune::session::{Session, Tuned};
-use crate::tune::{dtype, finish, prepare, told};
+use crate::tune::{config, dtype, finish, place, prepare, session, told};
 
 pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
     let args = &args;
@@ -82,29 +80,14 @@ pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
     if args.checkpoints.is_none() {
         settings.checkpoints = Checkpoints::Every(steps.div_ceil(10).max(1));
     }
-    let config = json!({"method": args.method, "way": way, "rewards": rewards.specs(), "shuffle": args.reinforce.shuffle_rewards,
-        "model": args.model, "data": args.data, "eval_data": args.eval_data, "tuned": if full { "full" } else { "lora" },
-        "rank": args.rank, "alpha": args.lora_spec()?.alpha, "rank_stabilized": args.rank_stabilized, "train": args.train,
-        "settings": settings});
-    let store = Store::open(&root(None))?;
-    let folder = match &args.resume {
-        Some(run) => Some(store.run(run)?.folder),
-        None => args.out.clone(),
-    };
+    let own = json!({"way": way, "rewards": rewards.specs(), "shuffle": args.reinforce.shuffle_rewards});
+    let (store, folder) = place(args)?;
     let session = Session {
-        delta: false,
-        kind: &args.method,
-        name: &args.name,
-        config,
-        data: &args.data.join(" "),
+        config: config(args, full, &settings, own)?,
         folder: folder.as_deref(),
-        settings: &settings,
-        trained: if full { Tuned::Full } else { Tuned::Lora },
         warnings,
-        cancel: app.cancel.clone(),
-        progress,
-        merge: args.merge,
         dtype: dtype(args, &model)?,
+        ..session(args, app, &settings, if full { Tuned::Full } else { Tuned::Lora })
     };
     let verdicts: RefCell<Vec<Vec<bool>>> = RefCell::new(Vec::new());
     let done = session.run_with(&store, &mut model, |active, model| {

@@ -37,7 +37,7 @@ pub struct Session<'a> {
     pub name: &'a str,
     /// The resolved configuration, for the store.
     pub config: Value,
-    pub data: &'a str,
+    pub data: String,
     /// The run's folder; `None` for a new one.
     pub folder: Option<&'a Path>,
     pub settings: &'a Settings,
@@ -149,7 +149,7 @@ impl Session<'_> {
             name: self.name.into(),
             config: self.config.clone(),
             model: model.name.clone(),
-            data: self.data.into(),
+            data: self.data.clone(),
             seed: self.settings.seed,
             commit: None,
             simd: simd::level().name().into(),
