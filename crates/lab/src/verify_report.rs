@@ -296,23 +296,37 @@ pub fn systems_report(rows: &[SystemRow]) -> Report {
         if each.is_empty() { "" } else { ": " },
         each.join(", ")
     ));
-    let mut table = Table::new(&["system", "title", "kind", "state", "primary claim", "value", "wall time", "date"]);
-    for r in rows {
-        let says = r.primary.as_ref().map_or(String::new(), |p| format!("{}: {}", p.says, p.condition));
+    let (measured, others): (Vec<&SystemRow>, Vec<&SystemRow>) = rows.iter().partition(|r| r.primary.is_some());
+    let state = |r: &SystemRow| {
         let note = if r.note.is_empty() { "–" } else { &r.note };
-        table.row([
-            Cell { link: r.link.clone(), ..Cell::text(&r.slug) },
-            Cell::text(&r.title),
-            Cell::text(&r.kind),
-            r.state.map_or_else(|| Cell::text(note), state_cell),
-            Cell::text(says),
-            r.primary.as_ref().map_or_else(Cell::none, judged_cell),
-            r.wall_seconds.map_or_else(Cell::none, |s| Cell { figure: true, ..Cell::text(duration(s)) }),
-            Cell::text(r.date.as_deref().map_or("", |d| d.split('T').next().unwrap_or(d))),
-        ]);
+        r.state.map_or_else(|| Cell::text(note), state_cell)
+    };
+    let name = |r: &SystemRow| Cell { link: r.link.clone(), ..Cell::text(&r.slug) };
+    if !measured.is_empty() {
+        let mut table = Table::new(&["system", "state", "primary claim", "must be", "value", "wall time", "date"]);
+        for r in measured {
+            let claim = r.primary.as_ref();
+            table.row([
+                name(r),
+                state(r),
+                Cell::text(claim.map_or("", |p| &p.says)),
+                Cell::text(claim.map_or("", |p| &p.condition)),
+                claim.map_or_else(Cell::none, judged_cell),
+                r.wall_seconds.map_or_else(Cell::none, |s| Cell { figure: true, ..Cell::text(duration(s)) }),
+                Cell::text(r.date.as_deref().map_or("", |d| d.split('T').next().unwrap_or(d))),
+            ]);
+        }
+        table.note("holds: the whole interval satisfies the condition; contrary: all of it violates its sign; underpowered: wider than the smallest effect of interest; null: neither; described: fewer seeds than declared; loud: a control failed; stale: the recipe or a stage has changed since, the value is of before.");
+        report.sections.push(Section::new("With a ledger", vec![Part::Table(table)]));
     }
-    table.note("holds: the whole interval satisfies the condition; contrary: all of it violates its sign; underpowered: wider than the smallest effect of interest; null: neither; described: fewer seeds than declared; loud: a control failed; stale: the recipe or a stage has changed since, the value is of before; runs: nothing is verified yet.");
-    report.sections.push(Section::new("All rows", vec![Part::Table(table)]));
+    if !others.is_empty() {
+        let mut table = Table::new(&["system", "title", "kind", "state"]);
+        others.iter().for_each(|r| {
+            table.row([name(r), Cell::text(&r.title), Cell::text(&r.kind), state(r)]);
+        });
+        table.note("runs: there is a recipe, and nothing is verified yet.");
+        report.sections.push(Section::new("Without one", vec![Part::Table(table)]));
+    }
     report.footer = format!("Postgrad {}.", env!("CARGO_PKG_VERSION"));
     report
 }
