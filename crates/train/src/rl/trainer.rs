@@ -506,6 +506,13 @@ impl OnPolicy<'_> {
         let m = self.method;
         let lengths: Vec<usize> = members.iter().map(|i| r.examples[*i].trained()).collect();
         let factors = m.objective.normalizer.factors(&lengths, &vec![1.0; members.len()]);
+        let pulls = |i: &usize| ready.advantages.tokens[*i].iter().any(|a| *a != 0.0);
+        let others = (m.objective.kl != 0.0 && m.objective.kl_place == KlPlace::Loss)
+            || m.objective.entropy != 0.0
+            || m.objective.value.is_some();
+        // Where nothing pulls at a sample its gradient is exactly 0: it counts in the normaliser alone.
+        let (members, factors): (Vec<usize>, Vec<f64>) =
+            members.iter().copied().zip(factors).filter(|(i, _)| others || pulls(i)).unzip();
         let examples: Vec<Example> = members.iter().map(|i| r.examples[*i].clone()).collect();
         let mut update = Update::default();
         let mut first = 0;
@@ -513,14 +520,6 @@ impl OnPolicy<'_> {
             let of = &members[first..first + part.len()];
             let weights = &factors[first..first + part.len()];
             first += part.len();
-            let pulls = |i: &usize| ready.advantages.tokens[*i].iter().any(|a| *a != 0.0);
-            let others = (m.objective.kl != 0.0 && m.objective.kl_place == KlPlace::Loss)
-                || m.objective.entropy != 0.0
-                || m.objective.value.is_some();
-            // Nothing pulls at these samples: their gradient is exactly 0.
-            if !others && !of.iter().any(pulls) {
-                continue;
-            }
             let scored = score::score(&self.model.decoder, &part, self.scoring())?;
             let value = head.map(|h| h.of(&scored.hidden));
             let computed = self.loss(r, ready, of, weights, &scored, value.as_ref());
