@@ -171,7 +171,7 @@ fn told(
 }
 
 /// The last lines of such a run.
-fn finish(done: &session::Done, app: &App) -> Result<()> {
+fn finish(done: &session::Done, args: &TuneArgs, app: &App) -> Result<()> {
     if app.json {
         say!("{}", done.to_json());
         return Ok(());
@@ -179,7 +179,12 @@ fn finish(done: &session::Done, app: &App) -> Result<()> {
     eprintln!("{} steps, {:.0} tokens/s, {}", done.outcome.steps, done.outcome.tokens_per_s, done.summary());
     say!("model   {}", done.made.display());
     say!("report  {}", done.report.display());
-    say!("next    postgrad chat --model {}", done.id);
+    if args.method == "reward" {
+        let run = done.report.with_file_name("");
+        say!("next    postgrad tune --method grpo --reward model:{} ...", run.display());
+    } else {
+        say!("next    postgrad chat --model {}", done.id);
+    }
     Ok(())
 }
 

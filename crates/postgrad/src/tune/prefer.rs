@@ -100,7 +100,7 @@ pub fn run(args: TuneArgs, loss: Loss, reward_model: bool, app: &App) -> Result<
         }
         Ok(outcome)
     })?;
-    finish(&done, app)
+    finish(&done, args, app)
 }
 
 /// What of the published settings is in force.

@@ -118,7 +118,7 @@ pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
         session.put_items(&store, &active.run.id, &verdicts.borrow())?;
         Ok(outcome)
     })?;
-    finish(&done, app)
+    finish(&done, args, app)
 }
 
 /// Updates of the whole run.

@@ -145,7 +145,8 @@ impl Session<'_> {
             return store.resume(&run.id, step);
         }
         let new = NewRun {
-            kind: self.kind.into(),
+            // Ids are plain words: `reinforce++` is kept as `reinforce-pp`.
+            kind: self.kind.replace("++", "-pp"),
             name: self.name.into(),
             config: self.config.clone(),
             model: model.name.clone(),

@@ -197,3 +197,35 @@ fn flags_of_another_method_are_refused() {
         assert!(said.contains(flags[flags.len() - 2]) && said.contains(method), "{method} {flags:?}: {said}");
     }
 }
+
+/// Every name that the help lists does an update and leaves a model.
+#[test]
+fn every_method_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    pairs(dir.path());
+    let preference = [
+        "cdpo",
+        "robust",
+        "ipo",
+        "cpo",
+        "orpo",
+        "hinge",
+        "slic",
+        "rrhf",
+        "aft",
+        "aft-detach",
+        "aft-bound",
+        "weighted",
+        "reward",
+    ];
+    let reinforcement = ["dr-grpo", "dapo", "gspo", "reinforce", "reinforce++", "ppo", "expert-iteration"];
+    let judged = ["--data", "pairs.jsonl", "--batch", "2"];
+    let sampled = ["--data", "task:add?n=20", "--batch", "2", "--max-tokens", "4", "--reward", "model:reward"];
+    let all = preference.iter().map(|m| (m, &judged[..])).chain(reinforcement.iter().map(|m| (m, &sampled[..])));
+    for (method, flags) in all {
+        let rest = ["--method", method, "--steps", "1", "--hold-out", "0", "--out", method];
+        let out = tune(dir.path(), &[&rest[..], flags].concat()).output().unwrap();
+        assert!(out.status.success(), "{method}: {}", text(&out));
+        assert!(dir.path().join(method).join("adapter").exists(), "{method}");
+    }
+}
