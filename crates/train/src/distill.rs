@@ -4,19 +4,25 @@
 //! divergence with share b is `b KL(p|m) + (1 - b) KL(q|m)` with `m = b p + (1 - b) q` (Agarwal 2024, GKD). Full logits are never
 //! held: rows go chunk by chunk. Teacher and student share a vocabulary; the teacher gets no gradient.
 
-use postgrad_base::event::{Event, Sink};
-use postgrad_base::progress::{Mode, Progress};
-use postgrad_base::{Error, Result};
+use postgrad_base::cancel::Cancel;
+use postgrad_base::event::Sink;
+use postgrad_base::progress::Mode;
+use postgrad_base::{Error, Result, Stream};
 use postgrad_data::Example;
 use postgrad_nn::decoder::{Decoder, Pass, Walk};
-use postgrad_nn::optim::Optimizer;
+use postgrad_nn::logits::Rules;
+use postgrad_reason::ModelFolder;
+use postgrad_reason::generate::{Options, answers};
 use postgrad_tensor::{Tensor, backward, no_grad, ops};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
+use crate::drive::{self, Drive, Update, Work};
 use crate::keep;
+use crate::rl::Exam;
+use crate::run_dir::RunDir;
 use crate::settings::Settings;
-use crate::sft::{cut, flat};
-use crate::source::ExampleSource;
+use crate::sft::{Outcome, cut, flat};
 
 /// Which divergence.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,76 +65,179 @@ pub fn divergence(
     out.reshape(&[n])
 }
 
-/// Trains a student on a teacher's distributions along given sequences, in place; the sequences' trained tokens count.
+/// Where sequences come from that the student draws itself (on-policy distillation).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OwnSamples {
+    /// Share of updates made on the student's samples; the others are made on the data.
+    pub share: f64,
+    pub temperature: f32,
+    pub max_tokens: usize,
+}
+
+/// A distillation, ready to run. The trained tokens of each sequence count alike.
 pub struct Distill<'a> {
-    pub student: &'a Decoder,
+    /// What is trainable in its decoder is trained, in place.
+    pub student: &'a ModelFolder,
     pub teacher: &'a Decoder,
     pub settings: &'a Settings,
     pub divergence: Divergence,
+    /// Of both distributions.
     pub temperature: f32,
-    pub source: &'a mut dyn ExampleSource,
+    /// Prompts are what precedes the first trained token of each.
+    pub own: Option<OwnSamples>,
+    pub examples: &'a [Example],
+    /// Sequences to measure on, before the first update, along the way and after the last.
+    pub held_out: &'a [Example],
+    /// Asked where sequences are measured.
+    pub exam: Option<Exam<'a>>,
     pub sink: &'a mut dyn Sink,
+    pub cancel: Cancel,
     pub progress: Mode,
+    pub dir: Option<&'a RunDir>,
 }
 
 impl Distill<'_> {
-    /// Runs `settings.steps` updates; the mean divergence a token of the last one. It keeps no checkpoints.
-    pub fn run(self) -> Result<f64> {
+    /// Runs to the end, from the last checkpoint of the folder where there is one. The outcome's loss is the mean divergence a
+    /// token, in nats.
+    pub fn run(self) -> Result<Outcome> {
+        self.check()?;
+        let s = self.settings;
+        let epochs = (self.examples.len() as f64 * s.epochs / s.batch as f64).ceil() as u64;
+        let mut fingerprint = keep::deciding(s);
+        fingerprint["divergence"] = json!(self.divergence);
+        fingerprint["temperature"] = json!(self.temperature);
+        fingerprint["own"] = json!(self.own);
+        let drive = Drive {
+            decoder: &self.student.decoder,
+            params: self.student.decoder.params(),
+            settings: s,
+            fingerprint: fingerprint.to_string(),
+            total: s.steps.unwrap_or(epochs).max(1),
+            sink: self.sink,
+            cancel: self.cancel.clone(),
+            progress: self.progress,
+            dir: self.dir,
+        };
+        drive.run(&mut Along {
+            student: self.student,
+            teacher: self.teacher,
+            settings: s,
+            divergence: self.divergence,
+            temperature: self.temperature,
+            own: self.own,
+            examples: self.examples,
+            held_out: self.held_out,
+            exam: self.exam,
+            cancel: self.cancel,
+        })
+    }
+
+    fn check(&self) -> Result<()> {
         self.settings.check()?;
-        let (s, t) = (self.student.config.vocab_size, self.teacher.config.vocab_size);
+        let (s, t) = (self.student.decoder.config.vocab_size, self.teacher.config.vocab_size);
         if s != t {
             return Err(Error::usage(format!("the student's vocabulary has {s} tokens, the teacher's {t}"))
                 .help("distillation of distributions needs one tokenizer"));
+        }
+        if self.examples.is_empty() {
+            return Err(Error::usage("there is nothing to train on: no examples"));
         }
         if matches!(self.divergence, Divergence::Jsd(b) if !(b > 0.0 && b < 1.0)) {
             return Err(
                 Error::usage("the teacher's share must be above 0 and below 1").help("its ends are the two KLs")
             );
         }
-        let steps = self.settings.steps.ok_or_else(|| Error::usage("distillation needs a number of steps"))?;
-        let mut optimizer = Optimizer::new(self.student.params(), keep::groups(self.settings))?;
-        let schedule = self.settings.schedule(steps);
-        let mut progress = Progress::new(self.progress, "distil", steps);
-        self.source.start(0)?;
-        let (mut epoch, mut loss) = (0, f64::NAN);
-        for step in 0..steps {
-            let mut examples: Vec<Example> = Vec::with_capacity(self.settings.batch);
-            let mut empty = false;
-            while examples.len() < self.settings.batch {
-                match self.source.next_example()? {
-                    Some(e) => {
-                        examples.push(e);
-                        empty = false;
-                    }
-                    None if empty => return Err(Error::usage("there is nothing to train on")),
-                    None => {
-                        epoch += 1;
-                        self.source.start(epoch)?;
-                        empty = true;
-                    }
-                }
-            }
-            let tokens: usize = examples.iter().map(Example::trained).sum();
-            loss = 0.0;
-            for part in cut(&examples, self.settings.micro_tokens) {
-                let sum = self.along(&part)?.mul_scalar(1.0 / tokens.max(1) as f32);
-                loss += f64::from(sum.item());
-                if sum.needs_grad() {
-                    backward(&sum);
-                }
-            }
-            if !loss.is_finite() || !optimizer.grad_norm().is_finite() {
-                return Err(keep::not_finite(self.student, &optimizer, None, step, "the loss or a gradient"));
-            }
-            let lr = self.settings.lr * schedule.factor(step);
-            let stats = optimizer.step(lr, self.settings.clip);
-            let event =
-                Event::new("step", step + 1).with("loss", loss).with("lr", lr).with("grad_norm", stats.grad_norm);
-            self.sink.emit(&event)?;
-            progress.set(step + 1, &format!("divergence {loss:.4}"));
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            return Err(Error::usage("the temperature must be above 0"));
         }
-        progress.finish();
-        Ok(loss)
+        let Some(own) = self.own else { return Ok(()) };
+        if !(0.0..=1.0).contains(&own.share) || own.max_tokens == 0 || own.temperature <= 0.0 {
+            return Err(Error::usage(
+                "the share of the student's own samples lies between 0 and 1, their temperature and length are above 0",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The work of a distillation's updates.
+struct Along<'a> {
+    student: &'a ModelFolder,
+    teacher: &'a Decoder,
+    settings: &'a Settings,
+    divergence: Divergence,
+    temperature: f32,
+    own: Option<OwnSamples>,
+    examples: &'a [Example],
+    held_out: &'a [Example],
+    exam: Option<Exam<'a>>,
+    cancel: Cancel,
+}
+
+impl Work for Along<'_> {
+    fn update(&mut self, step: u64) -> Result<Update> {
+        let chosen = drive::gather(self.settings.seed, self.examples.len(), self.settings.batch, step);
+        let data: Vec<&Example> = chosen.iter().map(|i| &self.examples[*i]).collect();
+        let stream = Stream::new(self.settings.seed, &["sample", "distill"]).nth(step);
+        let own = self.own.filter(|own| stream.child("whose").chance(own.share));
+        let drawn = own.map(|own| self.draw(&data, own, stream.child("seed").next_u64())).transpose()?;
+        let examples = drawn.unwrap_or_else(|| data.into_iter().cloned().collect());
+        let trained: usize = examples.iter().map(Example::trained).sum();
+        let mut update = Update { tokens: examples.iter().map(|e| e.len() as u64).sum(), ..Update::default() };
+        for part in cut(&examples, self.settings.micro_tokens) {
+            let sum = self.along(&part)?.mul_scalar(1.0 / trained.max(1) as f32);
+            update.loss += f64::from(sum.item());
+            if sum.needs_grad() {
+                backward(&sum);
+            }
+        }
+        update.fields.insert("own_samples".into(), json!(own.is_some()));
+        update.fields.insert("length".into(), json!(trained as f64 / examples.len() as f64));
+        Ok(update)
+    }
+
+    fn evaluate(&mut self) -> Result<Option<(Map<String, Value>, String)>> {
+        let tokens: usize = self.held_out.iter().map(Example::trained).sum();
+        if tokens == 0 {
+            return Ok(None);
+        }
+        let parts = cut(self.held_out, self.settings.micro_tokens);
+        let sums = parts.iter().map(|part| no_grad(|| self.along(part)).map(|sum| f64::from(sum.item())));
+        let loss = sums.sum::<Result<f64>>()? / tokens as f64;
+        let mut fields = Map::from_iter([("loss".to_string(), json!(loss))]);
+        let mut told = format!("divergence {loss:.4} nats a token");
+        if let Some(exam) = self.exam {
+            let marks = exam(&self.student.decoder)?;
+            let (right, n) = (marks.iter().filter(|m| **m).count(), marks.len());
+            told += &format!(", accuracy {right}/{n}");
+            fields.insert("accuracy".into(), json!(right as f64 / n.max(1) as f64));
+            fields.insert("n".into(), json!(n));
+        }
+        Ok(Some((fields, told)))
+    }
+}
+
+impl Along<'_> {
+    /// The student's samples to the prompts of some examples.
+    fn draw(&self, data: &[&Example], own: OwnSamples, seed: u64) -> Result<Vec<Example>> {
+        let context = self.student.decoder.config.max_position_embeddings;
+        let begins = |e: &Example| e.weights.iter().position(|w| *w != 0.0).unwrap_or(e.len());
+        let prompts: Vec<Vec<u32>> = data.iter().map(|e| e.tokens[..begins(e)].to_vec()).collect();
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let options = Options {
+            rules: Rules { temperature: own.temperature, ..Rules::default() },
+            seed,
+            places: 128,
+            ..Options::greedy(own.max_tokens.min(context.saturating_sub(longest)).max(1))
+        };
+        let given = answers(self.student, &prompts, &options, &self.cancel)?;
+        let made = given.into_iter().map(|a| {
+            let prompt = &prompts[a.prompt];
+            let mut example = Example::new([prompt, &a.completion.tokens[..]].concat());
+            example.weights[..prompt.len()].fill(0.0);
+            example
+        });
+        Ok(made.collect())
     }
 
     /// The summed divergence over the trained tokens of some sequences.
@@ -138,14 +247,11 @@ impl Distill<'_> {
         pass.checkpoint = self.settings.checkpointing;
         let counted: Vec<u32> = (0..batch.len as u32).filter(|i| batch.weights[*i as usize] != 0.0).collect();
         let hidden = |d: &Decoder| d.hidden(&batch.tokens, &Walk::Tape(&pass)).index_select(0, &counted);
+        let student = &self.student.decoder;
         let taught = no_grad(|| hidden(self.teacher));
-        let own = hidden(self.student);
-        let rows = divergence(
-            (&own, &self.student.head()),
-            (&taught, &self.teacher.head()),
-            self.divergence,
-            self.temperature,
-        );
+        let own = hidden(student);
+        let (own, taught) = ((&own, &student.head()), (&taught, &self.teacher.head()));
+        let rows = divergence(own, taught, self.divergence, self.temperature);
         let weights: Vec<f32> = counted.iter().map(|i| batch.weights[*i as usize]).collect();
         Ok((rows * Tensor::from_slice(&weights, &[weights.len()])).sum())
     }

@@ -2,6 +2,7 @@
 
 pub mod corrupt;
 pub mod distill;
+mod drive;
 pub mod evaluate;
 pub mod head;
 mod keep;

@@ -14,6 +14,7 @@ use postgrad_train::{Checkpoints, Corrupt, Normalizer, Settings};
 
 use crate::builtin::resolve_data;
 use crate::model::OwnSettings;
+use crate::tune::distill::DistillArgs;
 use crate::tune::method::{PreferenceArgs, ReinforceArgs};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -205,6 +206,8 @@ pub struct TuneArgs {
     pub preference: PreferenceArgs,
     #[command(flatten)]
     pub reinforce: ReinforceArgs,
+    #[command(flatten)]
+    pub distill: DistillArgs,
 }
 
 /// `90s`, `10m`, `1.5h`; a bare number is seconds.

@@ -15,6 +15,7 @@ use postgrad_train::rl::{KlKind, KlPlace, Method};
 
 use crate::model::OwnSettings;
 use crate::tune::args::{Switch, TuneArgs, duration};
+use crate::tune::distill::{NAMES as DISTILLATIONS, Way};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum LengthName {
@@ -141,6 +142,7 @@ pub enum Which {
     /// A scalar head that puts better answers above worse.
     RewardModel(Loss),
     Reinforce(Box<Method>),
+    Distill(Way),
 }
 
 impl Which {
@@ -152,11 +154,19 @@ impl Which {
         };
         let preference = name == "reward" || LOSSES.iter().any(|l| l.0 == name);
         let reinforcement = METHODS.iter().any(|m| m.0 == name);
-        if name == "sft" || reinforcement {
+        let distillation = DISTILLATIONS.iter().any(|d| d.0 == name);
+        if !preference {
             none(args.preference.given(), "preference")?;
         }
-        if name == "sft" || preference {
+        if distillation {
+            // Its own samples have a length and a temperature too.
+            let r = ReinforceArgs { max_tokens: None, temperature: None, ..args.reinforce.clone() };
+            none(r.given(), "reinforcement")?;
+        } else if !reinforcement {
             none(args.reinforce.given(), "reinforcement")?;
+        }
+        if !distillation {
+            none(args.distill.given(), "distillation")?;
         }
         if name == "sft" {
             return Ok(Self::Sft);
@@ -170,8 +180,12 @@ impl Which {
         if reinforcement {
             return args.reinforce.over(Method::named(name)?).map(|m| Self::Reinforce(Box::new(m)));
         }
-        let known: Vec<&str> =
-            ["sft", "reward"].into_iter().chain(LOSSES.iter().chain(&METHODS).map(|n| n.0)).collect();
+        if distillation {
+            let (max_tokens, temperature) = (args.reinforce.max_tokens, args.reinforce.temperature);
+            return args.distill.way(name, max_tokens, temperature).map(Self::Distill);
+        }
+        let named = LOSSES.iter().chain(&METHODS).chain(&DISTILLATIONS).map(|n| n.0);
+        let known: Vec<&str> = ["sft", "reward"].into_iter().chain(named).collect();
         Err(Error::unknown("method", name, &known, nearest(name, &known)))
     }
 }
@@ -183,7 +197,7 @@ fn set<T>(to: &mut T, from: Option<T>) {
 }
 
 /// The first flag that was given.
-fn first(flags: &[(&'static str, bool)]) -> Option<&'static str> {
+pub fn first(flags: &[(&'static str, bool)]) -> Option<&'static str> {
     flags.iter().find(|(_, given)| *given).map(|(name, _)| *name)
 }
 

@@ -1,6 +1,7 @@
 //! `tune`: one fine-tune by flags. From the model and the data to a run's folder with the tuned model and a report.
 
 pub mod args;
+mod distill;
 mod examples;
 mod method;
 pub mod plan;
@@ -33,6 +34,7 @@ pub fn run(args: Args, app: &App) -> Result<()> {
         method::Which::Sft => supervised(args, app),
         method::Which::Preference(loss) => prefer::run(args, loss, false, app),
         method::Which::RewardModel(loss) => prefer::run(args, loss, true, app),
+        method::Which::Distill(way) => distill::run(args, way, app),
         method::Which::Reinforce(method) => reinforce::run(args, *method, app),
     }
 }

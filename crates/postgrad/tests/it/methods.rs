@@ -221,7 +221,10 @@ fn every_method_runs() {
     let reinforcement = ["dr-grpo", "dapo", "gspo", "reinforce", "reinforce++", "ppo", "expert-iteration"];
     let judged = ["--data", "pairs.jsonl", "--batch", "2"];
     let sampled = ["--data", "task:add?n=20", "--batch", "2", "--max-tokens", "4", "--reward", "model:reward"];
+    let teacher = fixture("chat/model-chatml").display().to_string();
+    let taught = ["--data", "task:add?n=20", "--batch", "2", "--teacher", &teacher];
     let all = preference.iter().map(|m| (m, &judged[..])).chain(reinforcement.iter().map(|m| (m, &sampled[..])));
+    let all = all.chain(["distill", "gkd"].iter().map(|m| (m, &taught[..])));
     for (method, flags) in all {
         let rest = ["--method", method, "--steps", "1", "--hold-out", "0", "--out", method];
         let out = tune(dir.path(), &[&rest[..], flags].concat()).output().unwrap();

@@ -1,6 +1,7 @@
 //! The SFT loop: resume to the bit, guards, schedules, normalisers.
 
 mod corruption;
+mod distill;
 mod preference;
 mod reinforce;
 mod rewards;
