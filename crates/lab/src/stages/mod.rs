@@ -5,15 +5,17 @@ mod concat;
 mod draw;
 mod eval;
 mod fresh;
+mod rl;
 pub mod rollout;
 mod select;
-mod sft;
+pub(crate) mod sft;
 
 pub use choice::Choice;
 pub use concat::Concat;
 pub use draw::Draw;
 pub use eval::{Eval, answered, row};
 pub use fresh::Fresh;
+pub use rl::Rl;
 pub use rollout::Rollout;
 pub use select::Select;
 pub(crate) use sft::make_trainable;
@@ -29,6 +31,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<Fresh>(),
         Kind::of::<Select>(),
         Kind::of::<Sft>(),
+        Kind::of::<Rl>(),
         Kind::of::<Rollout>(),
         Kind::of::<Eval>(),
         Kind::of::<Choice>(),
