@@ -6,7 +6,7 @@ use postgrad_lab::table::grouped;
 use postgrad_train::Checkpoints;
 use postgrad_train::head::ScalarHead;
 use postgrad_train::preference::data::{self, Read};
-use postgrad_train::preference::{Form, Group, Loss, Preference, Reading};
+use postgrad_train::preference::{Group, Loss, Preference, Reading};
 use postgrad_train::rewards::model::HEAD;
 use postgrad_train::run_dir::RunDir;
 use serde_json::json;
@@ -32,12 +32,7 @@ pub fn run(args: TuneArgs, loss: Loss, reward_model: bool, app: &App) -> Result<
     let mut settings = method::settings(args, full, own.as_ref(), context)?;
     prepare(&mut model, args, full)?;
 
-    let reading = Reading {
-        max_len: settings.max_len,
-        unpaired: loss.form == Form::Kto,
-        alone: loss.unpaired(),
-        from_parting: args.preference.judge == Judge::Parting,
-    };
+    let reading = Reading::of(&loss, settings.max_len, args.preference.judge == Judge::Parting);
     let (groups, held_out, read) = groups(args, &model.renderer, reading)?;
     let steps = settings.steps.unwrap_or((groups.len() as f64 * settings.epochs / settings.batch as f64).ceil() as u64);
     let mut warnings = model.warnings.clone();

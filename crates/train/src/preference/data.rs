@@ -7,7 +7,8 @@
 //! | `prompt`, `completions`, `scores` | a ranking |
 //! | `prompt`, `completion`, `label` | an unpaired row, wanted (`true`, a number above 0) or not |
 //!
-//! `weight` (a number) is a factor on the group. `chosen_spans`, `rejected_spans` and `spans` (lists of [start, end) in
+//! `completion` beside a pair or a ranking is the gold answer, which the likelihood term alone sees ([`Loss::nll`]); a ranking
+//! may then be empty. `weight` (a number) is a factor on the group. `chosen_spans`, `rejected_spans` and `spans` (lists of [start, end) in
 //! characters of the answer) say which parts of an answer are judged; without them all of it is. A step-level pair whose
 //! answers share their first steps is judged from where they part ([`Group::judge_from_parting`]).
 
@@ -18,6 +19,8 @@ use postgrad_data::reader::{Reader, find_files};
 use postgrad_data::record::Layout;
 use postgrad_data::{Body, Example, Kind, Place, Renderer};
 use serde_json::{Map, Value, json};
+
+use super::loss::{Form, Loss};
 
 /// One answer: its tokens with their weights, and how good it is among those to its prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,30 +33,39 @@ pub struct Ranked {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     pub answers: Vec<Ranked>,
+    /// What the likelihood term alone sees.
+    pub gold: Option<Example>,
     pub weight: f32,
     pub place: Place,
+    /// Columns of the row that are nothing of the above.
+    pub columns: Map<String, Value>,
 }
 
 impl Group {
     pub fn pair(chosen: Example, rejected: Example) -> Self {
         let place = chosen.place.clone();
         let answers = vec![Ranked { example: chosen, rank: 1.0 }, Ranked { example: rejected, rank: 0.0 }];
-        Self { answers, weight: 1.0, place }
+        Self { answers, gold: None, weight: 1.0, place, columns: Map::new() }
+    }
+
+    /// Its answers and then the gold one.
+    pub fn sequences(&self) -> impl Iterator<Item = &Example> {
+        self.answers.iter().map(|a| &a.example).chain(&self.gold)
     }
 
     /// The longest of its sequences, in tokens.
     pub fn longest(&self) -> usize {
-        self.answers.iter().map(|a| a.example.len()).max().unwrap_or(0)
+        self.sequences().map(Example::len).max().unwrap_or(0)
     }
 
     pub fn tokens(&self) -> usize {
-        self.answers.iter().map(|a| a.example.len()).sum()
+        self.sequences().map(Example::len).sum()
     }
 
     /// Judges answers only from the first token in which they differ (Step-DPO, Lai et al. 2024).
     pub fn judge_from_parting(&mut self) {
+        let Some(first) = self.answers.first().map(|a| &a.example.tokens) else { return };
         let shortest = self.answers.iter().map(|a| a.example.len()).min().unwrap_or(0);
-        let first = &self.answers[0].example.tokens;
         let same = |i: &usize| self.answers.iter().all(|a| a.example.tokens[*i] == first[*i]);
         let shared = (0..shortest).take_while(same).count();
         for a in &mut self.answers {
@@ -82,6 +94,16 @@ pub struct Reading {
     pub alone: bool,
     /// Answers are judged from where they part.
     pub from_parting: bool,
+    /// Gold answers are kept; else they are passed over.
+    pub gold: bool,
+}
+
+impl Reading {
+    /// What a loss reads.
+    pub fn of(loss: &Loss, max_len: usize, from_parting: bool) -> Self {
+        let (unpaired, alone) = (loss.form == Form::Kto, loss.unpaired());
+        Self { max_len, unpaired, alone, from_parting, gold: loss.takes_gold() }
+    }
 }
 
 /// Reads groups from files, folders and globs. A malformed row stops with its file and line.
@@ -104,7 +126,11 @@ pub fn read(paths: &[String], renderer: &Renderer, reading: Reading) -> Result<R
 
 impl Read {
     fn push(&mut self, mut group: Group, reading: Reading) -> Result<()> {
-        if !reading.unpaired && !reading.alone && group.answers.len() < 2 {
+        let gold_row = group.gold.is_some();
+        if !reading.gold {
+            group.gold = None;
+        }
+        if !reading.unpaired && !reading.alone && !gold_row && group.answers.len() < 2 {
             return Err(Error::usage("the row is a single answer, and this method compares answers")
                 .at(&group.place)
                 .help("rows with `label` are for kto and weighted; others need `prompt`, `chosen` and `rejected`"));
@@ -114,12 +140,12 @@ impl Read {
         }
         if reading.max_len > 0 && group.longest() > reading.max_len {
             self.over_long += 1;
-        } else if group.answers.iter().any(|a| a.example.trained() == 0) {
+        } else if group.sequences().next().is_none() || group.sequences().any(|e| e.trained() == 0) {
             self.empty += 1;
         } else if reading.unpaired {
-            let Group { answers, weight, place } = group;
-            let alone = |a| Group { answers: vec![a], weight, place: place.clone() };
-            self.groups.extend(answers.into_iter().map(alone));
+            let Group { answers, .. } = &group;
+            let alone = |a: &Ranked| Group { answers: vec![a.clone()], ..group.clone() };
+            self.groups.extend(answers.iter().map(alone));
         } else {
             self.groups.push(group);
         }
@@ -153,6 +179,11 @@ pub fn group(mut row: Map<String, Value>, renderer: &Renderer) -> Result<Group> 
             let score = score.as_f64().ok_or_else(|| Error::work("a score is not a number"))?;
             texts.push((answer, score as f32, None));
         }
+        if texts.is_empty() && !has(&row, "completion") {
+            return Err(
+                Error::work("the row has no answer").help("give `completions`, or a `completion` as the gold one")
+            );
+        }
     } else if has(&row, "completion") && has(&row, "label") {
         let rank = match row.shift_remove("label") {
             Some(Value::Bool(good)) => f32::from(u8::from(good)),
@@ -170,6 +201,8 @@ pub fn group(mut row: Map<String, Value>, renderer: &Renderer) -> Result<Group> 
         Some(prompt) => prompt,
         None => shared_turns(&mut texts)?,
     };
+    let gold = row.shift_remove("completion").filter(|c| !c.is_null());
+    let gold = gold.map(|gold| render(&prompt, &gold, &row, renderer).map_err(|e| e.at("completion"))).transpose()?;
     let mut answers = Vec::with_capacity(texts.len());
     for (text, rank, spans) in texts {
         let mut example = render(&prompt, &text, &row, renderer)?;
@@ -178,7 +211,7 @@ pub fn group(mut row: Map<String, Value>, renderer: &Renderer) -> Result<Group> 
         }
         answers.push(Ranked { example, rank });
     }
-    Ok(Group { answers, weight, place: Place::default() })
+    Ok(Group { answers, gold, weight, place: Place::default(), columns: row })
 }
 
 /// The turns with which whole conversations begin alike; taken off them.

@@ -15,6 +15,7 @@
 //! | kto | `1 - s(beta (r - z))`, `1 - s(beta (z - r))` | KTO (Ethayarajh 2024) |
 //! | weighted | `-w(rank) log-prob` | reward-weighted regression |
 //!
+//! A group may have a gold answer, which the likelihood term alone sees: what AFT adds to its supervised fine-tuning.
 //! `over = "log_sum"` joins the pairs of a group as `log(1 + sum exp(worse - better))` (AFT, Wang 2023). Step-level DPO is DPO
 //! on sequences whose token weights leave out what is not judged. Left out: Plackett-Luce over whole rankings.
 
@@ -77,7 +78,8 @@ pub struct Loss {
     pub margin: f64,
     pub over: Over,
     pub constraint: Constraint,
-    /// Factor on the negative log-likelihood of the best answer of each group, added to the loss.
+    /// Factor on the negative log-likelihood of each group's gold answer (where it has none, of its best), added to the
+    /// loss.
     pub nll: f64,
     pub nll_length: Length,
     /// KTO: weights of rows that are wanted and of those that are not.
@@ -199,6 +201,11 @@ impl Loss {
         Ok(())
     }
 
+    /// Gold answers count.
+    pub fn takes_gold(&self) -> bool {
+        self.nll > 0.0 && !self.unpaired()
+    }
+
     /// Rows need no partner.
     pub fn unpaired(&self) -> bool {
         matches!(self.form, Form::Kto | Form::Weighted)
@@ -216,10 +223,18 @@ pub struct Answers<'a> {
     pub group: &'a [u32],
     /// Higher is better; KTO: above 0 is wanted; weighted: the reward.
     pub rank: &'a [f32],
+    /// Which are gold: in no pair, at most one a group. Empty: none is.
+    pub gold: &'a [bool],
     /// Factor on each group.
     pub weight: &'a [f32],
     /// KTO: the baseline z, an estimate of beta-free KL, 0 or more.
     pub baseline: f32,
+}
+
+impl Answers<'_> {
+    fn is_gold(&self, i: usize) -> bool {
+        self.gold.get(i).copied().unwrap_or(false)
+    }
 }
 
 /// The summed loss of all groups, and figures of it.
@@ -273,9 +288,9 @@ impl Loss {
             _ if pairs.better.is_empty() => scores.mul_scalar(0.0).sum(),
             _ => self.pairwise(&scores, &pairs, answers),
         };
-        if self.nll != 0.0 && !self.unpaired() {
+        if self.takes_gold() {
             let mut factor = vec![0.0; n];
-            for i in best(answers) {
+            for i in taught(answers) {
                 let per = if self.nll_length == Length::Mean { answers.lengths[i as usize].max(1e-9) } else { 1.0 };
                 factor[i as usize] = -(self.nll as f32) * weight_of(&i) / per;
             }
@@ -379,20 +394,29 @@ impl Loss {
         let sign = |r: &f32| if *r > 0.0 { 1.0 } else { -1.0 };
         let signs: Vec<f32> = answers.rank.iter().map(sign).collect();
         let weights: Vec<f32> = (answers.group.iter().zip(answers.rank))
-            .map(|(g, r)| answers.weight[*g as usize] * if *r > 0.0 { self.wanted } else { self.unwanted } as f32)
+            .enumerate()
+            .map(|(i, (g, r))| match answers.is_gold(i) {
+                true => 0.0,
+                false => answers.weight[*g as usize] * if *r > 0.0 { self.wanted } else { self.unwanted } as f32,
+            })
             .collect();
         let x = scores.add_scalar(-answers.baseline).mul_scalar(self.beta as f32) * vector(&signs);
         ((x.neg().sigmoid()) * vector(&weights)).sum()
     }
 
     fn reward_weights(&self, answers: &Answers) -> Vec<f32> {
-        let group_weight = |i: usize| answers.weight[answers.group[i] as usize];
+        let group_weight = |i: usize| if answers.is_gold(i) { 0.0 } else { answers.weight[answers.group[i] as usize] };
         let Some(t) = self.temperature else {
             return (0..answers.rank.len()).map(|i| answers.rank[i] * group_weight(i)).collect();
         };
-        let same = |i: usize| (0..answers.rank.len()).filter(move |j| answers.group[*j] == answers.group[i]);
+        let same = |i: usize| {
+            (0..answers.rank.len()).filter(move |j| answers.group[*j] == answers.group[i] && !answers.is_gold(*j))
+        };
         (0..answers.rank.len())
             .map(|i| {
+                if answers.is_gold(i) {
+                    return 0.0;
+                }
                 let top = same(i).map(|j| answers.rank[j]).fold(f32::NEG_INFINITY, f32::max);
                 let e = |j: usize| ((answers.rank[j] - top) as f64 / t).exp();
                 (e(i) / same(i).map(e).sum::<f64>()) as f32 * group_weight(i)
@@ -414,7 +438,7 @@ impl Loss {
             }
         };
         if self.unpaired() {
-            (0..s.len()).for_each(|i| seen(i, answers.rank[i] > 0.0));
+            (0..s.len()).filter(|i| !answers.is_gold(*i)).for_each(|i| seen(i, answers.rank[i] > 0.0));
         } else {
             let unique = |ids: &[u32]| ids.iter().copied().collect::<std::collections::BTreeSet<u32>>();
             unique(&pairs.better).into_iter().for_each(|i| seen(i as usize, true));
@@ -449,9 +473,10 @@ struct Pairs {
 
 fn pairs(answers: &Answers) -> Pairs {
     let mut p = Pairs { better: vec![], worse: vec![], of_group: vec![0; answers.weight.len()] };
-    for i in 0..answers.rank.len() {
+    let ranked = || (0..answers.rank.len()).filter(|i| !answers.is_gold(*i));
+    for i in ranked() {
         let group = answers.group[i];
-        for j in (0..answers.rank.len()).filter(|j| answers.group[*j] == group && answers.rank[i] > answers.rank[*j]) {
+        for j in ranked().filter(|j| answers.group[*j] == group && answers.rank[i] > answers.rank[*j]) {
             p.better.push(i as u32);
             p.worse.push(j as u32);
             p.of_group[group as usize] += 1;
@@ -460,13 +485,17 @@ fn pairs(answers: &Answers) -> Pairs {
     p
 }
 
-/// The best answer of each group (the first of equal ones).
-fn best(answers: &Answers) -> Vec<u32> {
+/// What the likelihood is on: the gold answer of each group, else the best (the first of equal ones).
+fn taught(answers: &Answers) -> Vec<u32> {
     let mut out: Vec<u32> = Vec::new();
+    let before = |i: usize, b: usize| {
+        let (mine, other) = (answers.is_gold(i), answers.is_gold(b));
+        if mine == other { answers.rank[i] > answers.rank[b] } else { mine }
+    };
     for i in 0..answers.rank.len() {
         match out.last_mut() {
             Some(b) if answers.group[*b as usize] == answers.group[i] => {
-                if answers.rank[i] > answers.rank[*b as usize] {
+                if before(i, *b as usize) {
                     *b = i as u32;
                 }
             }

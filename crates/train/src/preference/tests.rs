@@ -12,6 +12,7 @@ struct Case {
     reference: Vec<f32>,
     group: Vec<u32>,
     rank: Vec<f32>,
+    gold: Vec<bool>,
     weight: Vec<f32>,
     baseline: f32,
 }
@@ -24,6 +25,7 @@ fn case(seed: u64, pairs_only: bool) -> Case {
         reference: vec![],
         group: vec![],
         rank: vec![],
+        gold: vec![],
         weight: vec![],
         baseline: 0.7,
     };
@@ -37,6 +39,27 @@ fn case(seed: u64, pairs_only: bool) -> Case {
             c.group.push(g);
             c.rank.push(if pairs_only { 1.0 - k as f32 } else { s.below(3) as f32 - 1.0 });
         }
+    }
+    c.gold = vec![false; c.rank.len()];
+    c
+}
+
+/// The same with gold answers: one in the middle of the first group, one beside equal answers, one alone.
+fn with_gold(seed: u64) -> Case {
+    let mut c = case(seed, false);
+    c.gold[1] = true;
+    let (second, third) = (c.members(1), c.members(2));
+    second.iter().for_each(|i| c.rank[*i] = 1.0);
+    c.gold[second[0]] = true;
+    let gone: Vec<usize> = third[1..].to_vec();
+    c.gold[third[0]] = true;
+    for i in gone.into_iter().rev() {
+        c.sums.remove(i);
+        c.lengths.remove(i);
+        c.reference.remove(i);
+        c.group.remove(i);
+        c.rank.remove(i);
+        c.gold.remove(i);
     }
     c
 }
@@ -52,6 +75,7 @@ impl Case {
             reference: Some(&self.reference),
             group: &self.group,
             rank: &self.rank,
+            gold: &self.gold,
             weight: &self.weight,
             baseline: self.baseline,
         };
@@ -89,7 +113,7 @@ impl Case {
         let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
         let mut total = 0.0;
         for g in 0..self.weight.len() {
-            let members = self.members(g);
+            let (gold, members): (Vec<usize>, Vec<usize>) = self.members(g).iter().partition(|i| self.gold[**i]);
             let w = f64::from(self.weight[g]);
             if l.form == Form::Kto {
                 for &i in &members {
@@ -155,7 +179,8 @@ impl Case {
                 }
                 total += w * if l.over == Over::Mean { sum / (pairs.len() as f64).max(1.0) } else { sum };
             }
-            let best = members.iter().copied().reduce(|a, b| if self.rank[b] > self.rank[a] { b } else { a }).unwrap();
+            let best = members.iter().copied().reduce(|a, b| if self.rank[b] > self.rank[a] { b } else { a });
+            let best = gold.first().copied().or(best).unwrap();
             let per = if l.nll_length == Length::Mean { f64::from(self.lengths[best]) } else { 1.0 };
             total -= w * l.nll * x[best] / per;
         }
@@ -184,6 +209,32 @@ fn every_named_loss_has_the_value_and_gradient_of_its_formula() {
             let other = Loss { beta: 0.6, ..loss };
             case(seed, false).check(&other, &format!("{name}, beta 0.6, seed {seed}"));
         }
+    }
+}
+
+#[test]
+fn a_gold_answer_is_seen_by_the_likelihood_alone() {
+    for seed in 0..8 {
+        for (name, _) in NAMES {
+            let named = Loss::named(name).unwrap();
+            for nll in [named.nll, 0.7] {
+                with_gold(seed).check(&Loss { nll, ..named }, &format!("{name}, nll {nll}, seed {seed}"));
+            }
+        }
+        // Without pairs the loss is the likelihood of what is taught, whatever the other answers are.
+        let mut c = with_gold(seed);
+        c.rank.iter_mut().for_each(|r| *r = 1.0);
+        let (value, grad) = c.run(&Loss::named("aft-bound").unwrap());
+        let mut want = 0.0;
+        for g in 0..4 {
+            let taught = c.members(g).into_iter().find(|i| c.gold[*i]).unwrap_or(c.members(g)[0]);
+            want -= f64::from(c.weight[g]) * c.sums[taught] / f64::from(c.lengths[taught]);
+            for i in c.members(g) {
+                let slope = if i == taught { f64::from(c.weight[g] / c.lengths[i]) } else { 0.0 };
+                assert!((grad[i] + slope).abs() < 1e-6);
+            }
+        }
+        assert!((value - want).abs() < 1e-5, "{value} {want}");
     }
 }
 
@@ -283,6 +334,7 @@ fn the_bound_vanishes_at_its_gap_and_the_order_in_a_group_does_not_matter() {
             reference: vec![0.0; 3],
             group: vec![0; 3],
             rank: vec![1.0, 1.0, 0.0],
+            gold: vec![],
             weight: vec![1.0],
             baseline: 0.0,
         };
@@ -312,6 +364,7 @@ fn figures_count_pairs() {
         reference: None,
         group: &c.group,
         rank: &c.rank,
+        gold: &[],
         weight: &c.weight,
         baseline: 0.0,
     };

@@ -208,9 +208,8 @@ impl Preference<'_> {
     /// Reference log-probs of all data: from the run's folder where they are there, else computed and kept there.
     fn cached(&self, reference: &Reference) -> Result<Cached> {
         let mut hasher = String::new();
-        for a in self.groups.iter().chain(self.held_out).flat_map(|g| &g.answers) {
-            hasher =
-                postgrad_tasks::stable_hash(&[&hasher, &format!("{:?} {:?}", a.example.tokens, a.example.weights)]);
+        for e in self.groups.iter().chain(self.held_out).flat_map(Group::sequences) {
+            hasher = postgrad_tasks::stable_hash(&[&hasher, &format!("{:?} {:?}", e.tokens, e.weights)]);
         }
         let path = self.dir.map(|d| d.path().join("reference.json"));
         if let Some(bytes) = path.as_ref().and_then(|p| std::fs::read(p).ok())
@@ -222,7 +221,12 @@ impl Preference<'_> {
         let of = |groups: &[Group]| -> Result<Vec<Vec<f32>>> {
             let examples: Vec<Example> = groups.iter().flat_map(|g| &g.answers).map(|a| a.example.clone()).collect();
             let mut sums = score::sums(reference.decoder(), &examples, self.settings.micro_tokens)?.into_iter();
-            Ok(groups.iter().map(|g| sums.by_ref().take(g.answers.len()).collect()).collect())
+            // A gold answer is not compared with the reference.
+            let of_group = |g: &Group| {
+                let scored = sums.by_ref().take(g.answers.len());
+                scored.chain(g.gold.iter().map(|_| 0.0)).collect()
+            };
+            Ok(groups.iter().map(of_group).collect())
         };
         let cached = Cached { digest: hasher, train: of(self.groups)?, held_out: of(self.held_out)? };
         if let Some(path) = path {
@@ -269,8 +273,12 @@ impl Preference<'_> {
         cached: Option<&[f32]>,
         baseline: f32,
     ) -> super::loss::Computed {
-        let members = || groups.iter().enumerate().flat_map(|(g, of)| of.answers.iter().map(move |a| (g as u32, a)));
-        let (group, rank): (Vec<u32>, Vec<f32>) = members().map(|(g, a)| (g, a.rank)).unzip();
+        let (mut group, mut rank, mut gold) = (vec![], vec![], vec![]);
+        for (g, of) in groups.iter().enumerate() {
+            rank.extend(of.answers.iter().map(|a| a.rank).chain(of.gold.iter().map(|_| 0.0)));
+            gold.extend(of.answers.iter().map(|_| false).chain(of.gold.iter().map(|_| true)));
+            group.resize(rank.len(), g as u32);
+        }
         let sums = self.head.map_or_else(|| scored.sums(), |h| h.of(&scored.ends));
         self.loss.of(&Answers {
             sums: &sums,
@@ -278,6 +286,7 @@ impl Preference<'_> {
             reference: cached,
             group: &group,
             rank: &rank,
+            gold: &gold,
             weight: &groups.iter().map(|g| g.weight).collect::<Vec<_>>(),
             baseline,
         })
@@ -370,7 +379,7 @@ fn crossed(prompt: &Example, answer: &Example) -> Example {
 }
 
 fn examples<'a>(groups: &[&'a Group]) -> Vec<&'a Example> {
-    groups.iter().flat_map(|g| &g.answers).map(|a| &a.example).collect()
+    groups.iter().flat_map(|g| g.sequences()).collect()
 }
 
 /// Cuts groups, in order, into passes of at most `tokens` (one group at least).

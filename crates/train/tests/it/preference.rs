@@ -329,6 +329,70 @@ fn spans_and_partings_say_what_is_judged() {
 }
 
 #[test]
+fn a_gold_answer_is_read_beside_pairs_and_rankings_and_trained_on() {
+    let pair = json!({"prompt": "p", "chosen": "a b", "rejected": "c", "completion": "one two", "topic": 3});
+    let ranking = json!({"prompt": "p", "completions": ["a", "b"], "scores": [0, 1], "completion": "one two"});
+    let alone = json!({"prompt": "p", "completions": [], "scores": [], "completion": "one two"});
+    for (value, n) in [(&pair, 2), (&ranking, 2), (&alone, 0)] {
+        let group = row(value.clone()).unwrap();
+        let gold = Ranked { example: group.gold.clone().unwrap(), rank: 0.0 };
+        assert_eq!((group.answers.len(), judged(&gold).trim()), (n, "one two"));
+        assert_eq!(group.sequences().count(), n + 1);
+    }
+    assert_eq!(row(pair.clone()).unwrap().columns["topic"], 3);
+    assert!(row(json!({"prompt": "p", "completions": [], "scores": []})).is_err());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.jsonl");
+    std::fs::write(&path, [pair, ranking, alone].map(|r| r.to_string()).join("\n")).unwrap();
+    let read_by = |name: &str| {
+        let reading = Reading::of(&Loss::named(name).unwrap(), 0, true);
+        read(&[path.display().to_string()], &renderer(), reading).unwrap()
+    };
+    let aft = read_by("aft");
+    assert_eq!((aft.groups.len(), aft.groups.iter().filter(|g| g.gold.is_some()).count()), (3, 3));
+    // What has no use for it passes it over, and a row that has nothing else is left out.
+    for (name, n) in [("dpo", 2), ("kto", 4)] {
+        let other = read_by(name);
+        assert_eq!((other.groups.len(), other.empty), (n, 1), "{name}");
+        assert!(other.groups.iter().all(|g| g.gold.is_none()));
+    }
+}
+
+#[test]
+fn a_group_with_nothing_but_a_gold_answer_is_supervised_tuning() {
+    let s = Settings { steps: Some(4), ..settings() };
+    let gold: Vec<Group> = pairs(10, 3)
+        .into_iter()
+        .map(|g| Group { gold: Some(g.answers[0].example.clone()), answers: vec![], ..g })
+        .collect();
+    let one_sided = |rank: f32| -> Vec<Group> {
+        let mut all = gold.clone();
+        let answers = pairs(10, 3).into_iter().map(|g| g.answers);
+        all.iter_mut().zip(answers).for_each(|(g, a)| g.answers = a);
+        all.iter_mut().flat_map(|g| &mut g.answers).for_each(|a| a.rank = rank);
+        all
+    };
+    let losses = |groups: &[Group]| {
+        let mut events = Memory::default();
+        train(&whole(), "aft-bound", groups, &s, None, &mut events).unwrap();
+        of_kind(&events, "step", "loss")
+    };
+    let alone = losses(&gold);
+    let nll = |g: &Group| {
+        let e = g.gold.clone().unwrap();
+        -f64::from(score::sums(&whole(), std::slice::from_ref(&e), 1000).unwrap()[0]) / e.trained() as f64
+    };
+    let orders = Stream::new(s.seed, &["data", "order"]);
+    let mut order: Vec<usize> = (0..10).collect();
+    orders.nth(0).shuffle(&mut order);
+    let first = order[..4].iter().map(|i| nll(&gold[*i])).sum::<f64>() / 4.0;
+    assert!((alone[0] - first).abs() < 1e-5, "{} {first}", alone[0]);
+    for rank in [0.0, 1.0] {
+        assert!(losses(&one_sided(rank)).iter().zip(&alone).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+}
+
+#[test]
 fn files_are_read_with_the_place_of_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("p.jsonl");
