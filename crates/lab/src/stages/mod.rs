@@ -5,6 +5,7 @@ mod concat;
 mod draw;
 mod eval;
 mod fresh;
+mod groups;
 mod rl;
 pub mod rollout;
 mod select;
@@ -15,6 +16,7 @@ pub use concat::Concat;
 pub use draw::Draw;
 pub use eval::{Eval, answered, row};
 pub use fresh::Fresh;
+pub use groups::Groups;
 pub use rl::Rl;
 pub use rollout::Rollout;
 pub use select::Select;
@@ -33,6 +35,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<Sft>(),
         Kind::of::<Rl>(),
         Kind::of::<Rollout>(),
+        Kind::of::<Groups>(),
         Kind::of::<Eval>(),
         Kind::of::<Choice>(),
     ]

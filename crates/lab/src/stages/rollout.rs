@@ -216,7 +216,7 @@ impl Stage for Rollout {
 }
 
 /// The item with words after its question.
-fn asked_with(item: &Asked, ask: Option<&str>) -> Asked {
+pub(super) fn asked_with(item: &Asked, ask: Option<&str>) -> Asked {
     let mut item = item.clone();
     let Some(ask) = ask else { return item };
     let add = |text: &mut String| *text = format!("{text}\n{ask}");
@@ -233,7 +233,7 @@ fn asked_with(item: &Asked, ask: Option<&str>) -> Asked {
     item
 }
 
-fn check_of(item: &Asked) -> Result<Check> {
+pub(super) fn check_of(item: &Asked) -> Result<Check> {
     match &item.problem {
         Some(problem) => Ok(Check::Problem(problem.clone())),
         None => Ok(Check::Gold(item.question()?.1.content)),
