@@ -26,7 +26,7 @@ use crate::engine::{Cache, External, Graph, Node, Source};
 use crate::machine::{peak_memory, reset_peak_memory};
 use crate::speed::update_seconds;
 use crate::stage::{Cx, Input, Place, Stage, alone, asked, read};
-use crate::stages::{Draw, Eval, Sft, make_trainable};
+use crate::stages::{Draw, Eval, Sft};
 
 /// Records of a data set that are looked at.
 const SAMPLE: usize = 512;
@@ -287,7 +287,7 @@ impl Planner<'_> {
         }
         let Some(mut model) = self.model(node)? else { return Ok(None) };
         let place = Cx::new(0, PathBuf::new(), [], self.cancel.clone(), Mode::Quiet);
-        let selection = make_trainable(&mut model, &config, &place)?;
+        let selection = config.trainable().begin(&mut model, &place)?;
         let parameters = model.decoder.parameter_count();
         let all_of = || model.decoder.params().iter().map(|p| p.len()).sum();
         let trained: usize = selection.map_or_else(all_of, |s| s.share().parameters);

@@ -6,10 +6,12 @@ mod draw;
 mod eval;
 mod fresh;
 mod groups;
+mod prefer;
 mod rl;
 pub mod rollout;
 mod select;
-pub(crate) mod sft;
+mod sft;
+mod tuning;
 
 pub use choice::Choice;
 pub use concat::Concat;
@@ -17,11 +19,12 @@ pub use draw::Draw;
 pub use eval::{Eval, answered, row};
 pub use fresh::Fresh;
 pub use groups::Groups;
+pub use prefer::Prefer;
 pub use rl::Rl;
 pub use rollout::Rollout;
 pub use select::Select;
-pub(crate) use sft::make_trainable;
-pub use sft::{Inputs, Sft};
+pub use sft::Sft;
+pub use tuning::Inputs;
 
 use crate::stage::Kind;
 
@@ -36,6 +39,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<Rl>(),
         Kind::of::<Rollout>(),
         Kind::of::<Groups>(),
+        Kind::of::<Prefer>(),
         Kind::of::<Eval>(),
         Kind::of::<Choice>(),
     ]

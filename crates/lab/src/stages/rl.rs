@@ -28,7 +28,7 @@ use serde_json::{Map, Value, json};
 
 use crate::sink::{JsonlSink, METRICS_FILE};
 use crate::stage::{Cx, Input, Stage};
-use crate::stages::sft::Lora;
+use crate::stages::tuning::Lora;
 use crate::store::Item;
 
 pub struct Rl;

@@ -8,12 +8,9 @@
 use std::sync::Arc;
 
 use postgrad_base::event::{Event, Sink};
-use postgrad_base::{Context, Error, Result};
+use postgrad_base::{Error, Result};
 use postgrad_data::{Dataset, Example};
-use postgrad_nn::LoraSpec;
-use postgrad_nn::checkpoint::Dtype;
-use postgrad_nn::delta::Delta;
-use postgrad_nn::optim::{Kind as Optimizer, name_matches};
+use postgrad_nn::optim::Kind as Optimizer;
 use postgrad_nn::schedule::Decay;
 use postgrad_nn::select::{Select, Selection};
 use postgrad_reason::ModelFolder;
@@ -26,6 +23,7 @@ use serde_json::json;
 
 use crate::sink::JsonlSink;
 use crate::stage::{Cx, Input, Stage};
+use crate::stages::tuning::{Inputs, Lora, Trainable, batch, cosine, flops, max_len, micro_tokens, one, sweep, warmup};
 use crate::store::Item;
 
 pub struct Sft;
@@ -81,69 +79,12 @@ pub struct Config {
     pub micro_tokens: usize,
 }
 
-/// One reference or a list of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Inputs {
-    One(Input),
-    Several(Vec<Input>),
-}
-
-impl Inputs {
-    pub fn list(&self) -> &[Input] {
-        match self {
-            Self::One(input) => std::slice::from_ref(input),
-            Self::Several(list) => list,
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Lora {
-    pub rank: usize,
-    pub alpha: f32,
-    pub dropout: f32,
-    pub rank_stabilized: bool,
-    /// Go on with the adapter that `model` brings, with its own rank and alpha, in place of a fresh one.
-    #[serde(rename = "continue")]
-    pub go_on: bool,
-}
-
-impl Default for Lora {
-    fn default() -> Self {
-        let LoraSpec { rank, alpha, dropout, rank_stabilized } = LoraSpec::default();
-        Self { rank, alpha, dropout, rank_stabilized, go_on: false }
-    }
-}
-
-impl Lora {
-    pub fn spec(&self) -> LoraSpec {
-        let Self { rank, alpha, dropout, rank_stabilized, .. } = *self;
-        LoraSpec { rank, alpha, dropout, rank_stabilized }
-    }
-}
-
-fn one() -> f64 {
-    1.0
-}
-fn batch() -> usize {
-    16
-}
-fn warmup() -> f64 {
-    0.03
-}
-fn cosine() -> Decay {
-    Decay::Cosine
-}
-fn max_len() -> usize {
-    1024
-}
-fn micro_tokens() -> usize {
-    4096
-}
-
 impl Config {
+    pub(crate) fn trainable(&self) -> Trainable<'_> {
+        let Self { model, lora, train, freeze, select, .. } = self;
+        Trainable { model, lora: lora.as_ref(), train, freeze, select: select.as_ref() }
+    }
+
     fn settings(&self, seed: u64) -> Settings {
         let base = if self.lora.is_some() { Settings::lora() } else { Settings::full() };
         Settings {
@@ -195,7 +136,7 @@ impl Stage for Sft {
             settings.corrupt = Some(corrupt.prepare(&mut model, may_grow)?);
         }
         let all = model.decoder.parameter_count();
-        let mut selection = make_trainable(&mut model, &config, cx)?;
+        let mut selection = config.trainable().begin(&mut model, cx)?;
         let all_of = || model.decoder.params().iter().map(|p| p.len()).sum();
         let trained: usize = selection.as_ref().map_or_else(all_of, |s| s.share().parameters);
         let with_gradient = selection.as_ref().map_or(trained, |s| s.share().with_gradient);
@@ -231,55 +172,18 @@ impl Stage for Sft {
         if outcome.ended == Ended::Budget {
             return Err(Error::cancelled().help("the time is spent; the stage goes on from its last checkpoint"));
         }
-        save(&mut model, &config, cx)?;
+        config.trainable().save(&mut model, cx)?;
         cx.spend("updates", outcome.steps);
         cx.spend("examples", outcome.steps * settings.batch as u64);
         cx.spend("tokens", outcome.tokens);
-        // Forward 2 N a token, backward the same for activations and once more for the gradients of what is trained.
-        cx.spend("flops", outcome.tokens * (4 * all + 2 * with_gradient.min(all)) as u64);
+        cx.spend("flops", flops(outcome.tokens, all, with_gradient));
         let share = trained as f64 / all as f64;
         let figures = json!({"loss": outcome.loss, "trained": trained, "share": share, "tokens": outcome.tokens});
         let mut metrics = figures.as_object().cloned().unwrap_or_default();
         metrics.extend(selection.iter().flat_map(Selection::figures));
         cx.write_rows(&[Item { item: "run".into(), cluster: None, metrics }])?;
-        let left = cx.out.join("checkpoints");
-        std::fs::remove_dir_all(&left).context(|| format!("cannot remove {}", left.display()))
+        sweep(cx)
     }
-}
-
-pub(crate) fn make_trainable(model: &mut ModelFolder, config: &Config, cx: &Cx) -> Result<Option<Selection>> {
-    if let Some(lora) = config.lora.as_ref().filter(|l| l.go_on) {
-        let decoder = &mut model.decoder;
-        let [adapter] = &mut decoder.adapters[..] else {
-            return Err(Error::usage(format!(
-                "`{}` has {} adapters to go on with",
-                config.model,
-                decoder.adapters.len()
-            ))
-            .help("name a stage that trained a LoRA, or leave `continue` out"));
-        };
-        adapter.spec.dropout = lora.dropout;
-        adapter.set_trained(&decoder.weights, true);
-        return Ok(None);
-    }
-    if let Some(lora) = &config.lora {
-        let stream = cx.stream("tune").child("adapter");
-        return model.decoder.add_lora("tuned", lora.spec(), &stream).map(|()| None);
-    }
-    if !model.decoder.adapters.is_empty() {
-        return Err(Error::usage(format!("`{}` is an adapter, and all weights are to be tuned", config.model))
-            .help("give [stage.NAME.lora], or merge the adapter first"));
-    }
-    if let Some(select) = &config.select {
-        return Selection::begin(select, &mut model.decoder, &cx.stream("tune").child("select")).map(Some);
-    }
-    let named = |patterns: &[String], name: &str| patterns.iter().any(|p| name_matches(p, name));
-    let wanted = |name: &str| (config.train.is_empty() || named(&config.train, name)) && !named(&config.freeze, name);
-    model.decoder.weights.train(wanted);
-    if model.decoder.params().is_empty() {
-        return Err(Error::usage("`train` and `freeze` leave nothing to train"));
-    }
-    Ok(None)
 }
 
 fn examples(model: &ModelFolder, config: &Config, cx: &Cx) -> Result<Vec<Example>> {
@@ -293,20 +197,6 @@ fn examples(model: &ModelFolder, config: &Config, cx: &Cx) -> Result<Vec<Example
         }
     }
     Ok(all)
-}
-
-fn save(model: &mut ModelFolder, config: &Config, cx: &Cx) -> Result<()> {
-    if config.lora.is_none() {
-        if let Some(Select::Lift(_)) = &config.select {
-            let base = cx.model(&config.model)?;
-            let delta = Delta::between(&base.decoder.weights, &model.decoder.weights)?;
-            delta.save(&cx.out.join("delta.safetensors"))?;
-        }
-        return model.save(&cx.out.join("model"), Dtype::F32);
-    }
-    let adapter = model.decoder.adapters.last().expect("a LoRA was added").clone();
-    let base = std::path::absolute(&model.dir).unwrap_or_else(|_| model.dir.clone());
-    model.save_adapter(&adapter, &cx.out.join("adapter"), &base.display().to_string())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use postgrad_nn::schedule::Decay;
 use postgrad_tasks::task::nearest;
 use postgrad_train::Settings;
 use postgrad_train::preference::loss::NAMES as LOSSES;
-use postgrad_train::preference::{Length, Loss};
+use postgrad_train::preference::{Changes, Length, Loss};
 use postgrad_train::rewards::{Limits, Rewards};
 use postgrad_train::rl::settings::NAMES as METHODS;
 use postgrad_train::rl::{KlKind, KlPlace, Method};
@@ -213,15 +213,10 @@ impl PreferenceArgs {
         ])
     }
 
-    fn over(&self, mut loss: Loss) -> Result<Loss> {
-        set(&mut loss.beta, self.beta);
-        set(&mut loss.smoothing, self.label_smoothing);
-        set(&mut loss.margin, self.margin);
-        set(&mut loss.nll, self.nll);
+    fn over(&self, loss: Loss) -> Result<Loss> {
+        let Self { beta, margin, nll, label_smoothing: smoothing, .. } = *self;
         let length = self.length.map(|l| if matches!(l, LengthName::Sum) { Length::Sum } else { Length::Mean });
-        set(&mut loss.length, length);
-        loss.check()?;
-        Ok(loss)
+        Changes { beta, margin, nll, smoothing, length, ..Changes::default() }.over(loss)
     }
 }
 

@@ -89,6 +89,58 @@ pub struct Loss {
     pub temperature: Option<f64>,
 }
 
+/// Single settings laid over those of a method.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changes {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beta: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoothing: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<Length>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Over>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<Constraint>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nll: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nll_length: Option<Length>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwanted: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+}
+
+impl Changes {
+    /// The changed loss, checked.
+    pub fn over(&self, loss: Loss) -> Result<Loss> {
+        let loss = Loss {
+            form: loss.form,
+            beta: self.beta.unwrap_or(loss.beta),
+            smoothing: self.smoothing.unwrap_or(loss.smoothing),
+            length: self.length.unwrap_or(loss.length),
+            reference: self.reference.unwrap_or(loss.reference),
+            margin: self.margin.unwrap_or(loss.margin),
+            over: self.over.unwrap_or(loss.over),
+            constraint: self.constraint.unwrap_or(loss.constraint),
+            nll: self.nll.unwrap_or(loss.nll),
+            nll_length: self.nll_length.unwrap_or(loss.nll_length),
+            wanted: self.wanted.unwrap_or(loss.wanted),
+            unwanted: self.unwanted.unwrap_or(loss.unwanted),
+            temperature: self.temperature.or(loss.temperature),
+        };
+        loss.check().map(|()| loss)
+    }
+}
+
 /// Names of [`Loss::named`] with what each is.
 pub const NAMES: [(&str, &str); 15] = [
     ("dpo", "direct preference optimisation"),

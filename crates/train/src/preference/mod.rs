@@ -8,5 +8,5 @@ mod trainer;
 mod tests;
 
 pub use data::{Group, Ranked, Reading};
-pub use loss::{Answers, Constraint, Figures, Form, Length, Loss, Over};
+pub use loss::{Answers, Changes, Constraint, Figures, Form, Length, Loss, Over};
 pub use trainer::Preference;
