@@ -118,8 +118,12 @@ pub fn run(args: Args, app: &App) -> Result<()> {
 const ANSWER: &str = "verify only: whether two answers (numbers, formulas, sets, intervals, text) are the same";
 
 fn group(name: &str) -> &'static str {
-    let abilities = postgrad_tasks::abilities::all();
-    if abilities.iter().any(|a| a.name() == name) { "small abilities" } else { "word problems" }
+    let among = |tasks: Vec<Box<dyn Task>>| tasks.iter().any(|t| t.name() == name);
+    match () {
+        () if among(postgrad_tasks::abilities::all()) => "small abilities",
+        () if among(postgrad_tasks::puzzles::all()) => "puzzles",
+        () => "word problems",
+    }
 }
 
 fn list(app: &App) -> Result<()> {
@@ -145,10 +149,10 @@ fn list(app: &App) -> Result<()> {
             out.text(&format!("{}{}\n", if shown.is_empty() { "" } else { "\n" }, group(t.name())))?;
             shown = group(t.name());
         }
-        out.text(&format!("  {:<10} {}\n", t.name(), t.about()))?;
+        out.text(&format!("  {:<14} {}\n", t.name(), t.about()))?;
         for k in t.knobs() {
             out.text(&format!(
-                "  {:<10}   {}={}  {} (default {})\n",
+                "  {:<14}   {}={}  {} (default {})\n",
                 "",
                 k.name,
                 k.range(),
@@ -158,10 +162,10 @@ fn list(app: &App) -> Result<()> {
         }
         let renderings: Vec<&str> = t.renderings().iter().map(|r| r.name).collect();
         if renderings.len() > 1 {
-            out.text(&format!("  {:<10}   renderings: {}\n", "", renderings.join(", ")))?;
+            out.text(&format!("  {:<14}   renderings: {}\n", "", renderings.join(", ")))?;
         }
     }
-    out.text(&format!("\nanswers\n  {:<10} {ANSWER}\n", "answer"))
+    out.text(&format!("\nanswers\n  {:<14} {ANSWER}\n", "answer"))
 }
 
 fn sample(args: SampleArgs, app: &App) -> Result<()> {

@@ -3,12 +3,13 @@
 use postgrad_base::{Error, Result};
 
 use crate::task::{Task, nearest};
-use crate::{abilities, chain, gsm8k};
+use crate::{abilities, chain, gsm8k, puzzles};
 
 /// All tasks, in the order of listings.
 pub fn tasks() -> Vec<Box<dyn Task>> {
     let mut all: Vec<Box<dyn Task>> = vec![Box::new(chain::Chain), Box::new(gsm8k::Gsm8k::default())];
     all.extend(abilities::all());
+    all.extend(puzzles::all());
     all
 }
 
