@@ -27,5 +27,5 @@ pub use example::Example;
 pub use mixture::SourceSpec;
 pub use record::{Body, Columns, Kind, Message, Place, Record, Roles};
 pub use render::{PromptOptions, Renderer};
-pub use template::{ChatTemplate, TemplateOptions};
+pub use template::{ChatTemplate, TemplateOptions, TextTemplate};
 pub use tokenizer::{SpecialRoles, TextStream, Tokenizer, train_bpe};

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind};
-use minijinja::{AutoEscape, Environment, ErrorKind, State};
+use minijinja::{AutoEscape, Environment, ErrorKind, State, UndefinedBehavior};
 use postgrad_base::{Context, Error, Result};
 use serde_json::{Map, Value as Json};
 
@@ -209,6 +209,29 @@ impl ChatTemplate {
             .map_err(|e| template_error("the chat template failed", &e))?;
         let text = String::from_utf8(out.0).context(|| "the chat template wrote something that is not text".into())?;
         Ok(if self.marks_generation { strip_marks(&text, &mark) } else { RenderedText { text, generated: vec![] } })
+    }
+}
+
+/// A template of a text, in the language and with the limits of chat templates. A name that has no value is an error.
+#[derive(Debug)]
+pub struct TextTemplate(Environment<'static>);
+
+impl TextTemplate {
+    pub fn new(source: &str) -> Result<Self> {
+        let mut env = environment(0);
+        env.set_undefined_behavior(UndefinedBehavior::Strict);
+        env.add_template_owned(MAIN, source.to_string())
+            .map_err(|e| template_error("the template cannot be read", &e))?;
+        Ok(Self(env))
+    }
+
+    pub fn render(&self, values: &Map<String, Json>) -> Result<String> {
+        let fault = |e| template_error("the template failed", &e);
+        let template = self.0.get_template(MAIN).map_err(fault)?;
+        let context = Value::from_pairs(values.iter().map(|(k, v)| (k.clone(), to_value(v))));
+        let mut out = Bounded(Vec::new());
+        template.render_captured_to(context, &mut out).map_err(fault)?;
+        String::from_utf8(out.0).context(|| "the template wrote something that is not text".into())
     }
 }
 

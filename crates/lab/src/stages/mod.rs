@@ -7,6 +7,7 @@ mod eval;
 mod fresh;
 mod groups;
 mod prefer;
+mod render;
 mod rl;
 pub mod rollout;
 mod select;
@@ -20,6 +21,7 @@ pub use eval::{Eval, answered, row};
 pub use fresh::Fresh;
 pub use groups::Groups;
 pub use prefer::Prefer;
+pub use render::Render;
 pub use rl::Rl;
 pub use rollout::Rollout;
 pub use select::Select;
@@ -36,6 +38,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<Fresh>(),
         Kind::of::<Select>(),
         Kind::of::<Sft>(),
+        Kind::of::<Render>(),
         Kind::of::<Rl>(),
         Kind::of::<Rollout>(),
         Kind::of::<Groups>(),
