@@ -12,7 +12,7 @@ use postgrad_tasks::{Split, task};
 use postgrad_tensor::{par, simd};
 use postgrad_train::prompts::Prompt;
 use postgrad_train::rewards::{Limits, Rewards};
-use postgrad_train::rl::{Method, OnPolicy};
+use postgrad_train::rl::{Extras, Method, OnPolicy};
 use postgrad_train::{Checkpoints, Settings};
 use serde_json::json;
 
@@ -55,6 +55,7 @@ pub fn run(model: &str, iterations: u64, app: &App) -> Result<()> {
         cancel: app.cancel.clone(),
         progress: Mode::Quiet,
         dir: None,
+        extras: Extras::default(),
     }
     .run()?;
     let parts = [

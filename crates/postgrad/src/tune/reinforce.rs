@@ -13,7 +13,7 @@ use postgrad_reason::ModelFolder;
 use postgrad_reason::generate::{Options, answers};
 use postgrad_train::prompts::{self, Prompt};
 use postgrad_train::rewards::{Rewards, Sample};
-use postgrad_train::rl::{Method, OnPolicy};
+use postgrad_train::rl::{Extras, Method, OnPolicy};
 use postgrad_train::run_dir::RunDir;
 use postgrad_train::{Checkpoints, Settings};
 use serde_json::json;
@@ -112,6 +112,7 @@ pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
             cancel: app.cancel.clone(),
             progress,
             dir: Some(&dir),
+            extras: Extras::default(),
         }
         .run()?;
         drop(sink);

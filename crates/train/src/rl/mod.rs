@@ -14,4 +14,4 @@ mod tests;
 pub use advantage::{Advantages, Baseline, Estimator, Scale};
 pub use objective::{Actions, KlKind, KlPlace, Normalizer, Objective, Ratio, ValueLoss};
 pub use settings::Method;
-pub use trainer::{Exam, OnPolicy, Shares};
+pub use trainer::{Exam, Extras, OnPolicy, Shares, Watch};

@@ -48,6 +48,17 @@ const MOST_EVEN: f64 = 0.95;
 /// How many of some problems the policy gets right.
 pub type Exam<'a> = &'a dyn Fn(&Decoder) -> Result<Vec<bool>>;
 
+/// Is shown the policy after a number of updates.
+pub type Watch<'a> = Box<dyn FnMut(u64, &Decoder) -> Result<()> + 'a>;
+
+/// What a run may have besides; nothing, by default.
+#[derive(Default)]
+pub struct Extras<'a> {
+    /// Called before the first iteration (step 0) and after each, before its checkpoint: an iteration that a kill makes run
+    /// again is shown again. Its error stops the run.
+    pub watch: Option<Watch<'a>>,
+}
+
 /// An on-policy run, ready to start. `settings.batch` counts prompts, its steps updates; its normaliser is not used.
 pub struct OnPolicy<'a> {
     /// What is trainable in its decoder is trained, in place.
@@ -66,6 +77,7 @@ pub struct OnPolicy<'a> {
     pub cancel: Cancel,
     pub progress: Mode,
     pub dir: Option<&'a RunDir>,
+    pub extras: Extras<'a>,
 }
 
 /// Where the time of a run went, in seconds.
@@ -152,6 +164,7 @@ impl OnPolicy<'_> {
         let mut run = Run { ended: Ended::Done, loss: f64::NAN, shares: Shares::default() };
         if state.step == 0 {
             self.examine(&mut state, &progress)?;
+            self.show(0)?;
         }
         while state.step < state.total {
             if self.cancel.asked() {
@@ -183,6 +196,7 @@ impl OnPolicy<'_> {
             next.iteration += 1;
             next.rewards = self.rewards.state();
             let before = std::mem::replace(&mut state, next).step;
+            self.show(state.step)?;
             let since = |due: &dyn Fn(u64) -> bool| (before + 1..=state.step).any(due);
             let last = state.step >= state.total;
             let due = self.settings.eval_every.is_some_and(|n| since(&|s| s.is_multiple_of(n.max(1))));
@@ -214,6 +228,13 @@ impl OnPolicy<'_> {
             best: state.best,
         };
         Ok((outcome, run.shares))
+    }
+
+    fn show(&mut self, step: u64) -> Result<()> {
+        match &mut self.extras.watch {
+            Some(watch) => watch(step, &self.model.decoder),
+            None => Ok(()),
+        }
     }
 
     /// Whole iterations: a number of steps is rounded up to them.

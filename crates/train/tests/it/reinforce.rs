@@ -13,7 +13,7 @@ use postgrad_reason::ModelFolder;
 use postgrad_train::prompts::Prompt;
 use postgrad_train::rewards::{Function, Reward, Rewards, Said, Sample};
 use postgrad_train::rl::settings::NAMES;
-use postgrad_train::rl::{Method, OnPolicy, Shares};
+use postgrad_train::rl::{Extras, Method, OnPolicy, Shares};
 use postgrad_train::run_dir::{RunDir, places};
 use postgrad_train::{Checkpoints, Outcome, Settings};
 use serde_json::{Value, json};
@@ -93,6 +93,10 @@ impl Job<'_> {
     }
 
     fn run(self, model: &ModelFolder, sink: &mut dyn Sink) -> Result<(Outcome, Shares)> {
+        self.run_with(model, sink, Extras::default())
+    }
+
+    fn run_with(self, model: &ModelFolder, sink: &mut dyn Sink, extras: Extras) -> Result<(Outcome, Shares)> {
         let dir = self.dir.map(RunDir::open).transpose()?;
         let mut rewards = Rewards::new(vec![(self.reward, 1.0)]);
         OnPolicy {
@@ -108,6 +112,7 @@ impl Job<'_> {
             cancel: self.cancel,
             progress: Mode::Quiet,
             dir: dir.as_ref(),
+            extras,
         }
         .run()
     }
@@ -311,6 +316,26 @@ fn the_size_of_passes_changes_no_loss_and_switches_are_on() {
         // At the first step policy and reference are one.
         assert!(figures(&events, "kl")[0].abs() < 1e-9 && figures(&events, "entropy")[0] > 0.0);
     }
+}
+
+#[test]
+fn a_watch_sees_the_policy_before_the_first_iteration_and_after_each() {
+    let m = model();
+    let start = bits(&m.decoder);
+    let mut seen: Vec<(u64, Vec<u32>)> = vec![];
+    let watch = |step: u64, d: &Decoder| {
+        seen.push((step, bits(d)));
+        Ok(())
+    };
+    let mut job = Job::new("grpo");
+    job.method.minibatches = 2;
+    job.run_with(&m, &mut Memory::default(), Extras { watch: Some(Box::new(watch)) }).unwrap();
+    assert_eq!(seen.iter().map(|s| s.0).collect::<Vec<_>>(), [0, 2, 4, 6, 8]);
+    assert!(seen[0].1 == start && seen[4].1 == bits(&m.decoder) && seen[1].1 != start);
+
+    let refuses = |step: u64, _: &Decoder| if step == 2 { Err(Error::work("no room")) } else { Ok(()) };
+    let e = Job::new("grpo").run_with(&model(), &mut Memory::default(), Extras { watch: Some(Box::new(refuses)) });
+    assert!(e.unwrap_err().to_string().contains("no room"));
 }
 
 #[test]
