@@ -11,7 +11,7 @@ use postgrad_train::preference::loss::NAMES as LOSSES;
 use postgrad_train::preference::{Length, Loss};
 use postgrad_train::rewards::{Limits, Rewards};
 use postgrad_train::rl::settings::NAMES as METHODS;
-use postgrad_train::rl::{KlKind, KlPlace, Method};
+use postgrad_train::rl::{CurriculumSpec, KlKind, KlPlace, Method};
 
 use crate::model::OwnSettings;
 use crate::tune::args::{Switch, TuneArgs, duration};
@@ -126,6 +126,10 @@ pub struct ReinforceArgs {
     /// Leave samples that were cut off out of the update
     #[arg(long)]
     pub mask_truncated: bool,
+    /// Which prompts come next: passes, ordered?by=COLUMN, or sec?by=COLUMN[&rate=0.5&temperature=1], a bandit over categories
+    /// [default: passes]
+    #[arg(long, value_name = "CURRICULUM")]
+    pub curriculum: Option<String>,
     /// A control: deal out each rollout's rewards anew among its samples
     #[arg(long)]
     pub shuffle_rewards: bool,
@@ -231,6 +235,7 @@ impl ReinforceArgs {
             ("--minibatches", self.minibatches.is_some()),
             ("--dynamic-rounds", self.dynamic_rounds.is_some()),
             ("--mask-truncated", self.mask_truncated),
+            ("--curriculum", self.curriculum.is_some()),
             ("--shuffle-rewards", self.shuffle_rewards),
             ("--no-guard", self.no_guard),
         ])
@@ -266,6 +271,11 @@ impl ReinforceArgs {
         let m = m.settle();
         m.check()?;
         Ok(m)
+    }
+
+    pub fn curriculum(&self) -> Result<CurriculumSpec> {
+        let spec = self.curriculum.as_deref().map(CurriculumSpec::parse).transpose();
+        Ok(spec.map_err(|e| e.at("--curriculum"))?.unwrap_or_default())
     }
 
     pub fn rewards(&self, max_tokens: usize) -> Result<Rewards> {

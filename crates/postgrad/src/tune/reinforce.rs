@@ -13,7 +13,7 @@ use postgrad_reason::ModelFolder;
 use postgrad_reason::generate::{Options, answers};
 use postgrad_train::prompts::{self, Prompt};
 use postgrad_train::rewards::{Rewards, Sample};
-use postgrad_train::rl::{Extras, Method, OnPolicy};
+use postgrad_train::rl::{CurriculumSpec, Extras, Method, OnPolicy, total_steps};
 use postgrad_train::run_dir::RunDir;
 use postgrad_train::{Checkpoints, Settings};
 use serde_json::json;
@@ -44,15 +44,17 @@ pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
         return Err(Error::usage(format!("--max-tokens is {max}, the model's context {context}")));
     }
     let mut rewards = args.reinforce.rewards(way.max_tokens)?;
+    let spec = args.reinforce.curriculum()?;
     let (train, exam) = data(args, &model, context - way.max_tokens)?;
     if args.reinforce.try_reward {
         return try_reward(&model, &way, &train, &mut rewards, args.seed, app);
     }
+    let curriculum = spec.over(&train, settings.seed).map_err(|e| e.at("--curriculum"))?;
     prepare(&mut model, args, full)?;
-    let (steps, warnings) = (steps(&settings, &way, train.len()), model.warnings.clone());
+    let (steps, warnings) = (total_steps(&settings, &way, train.len()), model.warnings.clone());
     let trainable: usize = model.decoder.params().iter().map(|p| p.len()).sum();
-    let plan = json!({"method": args.method, "way": way, "rewards": rewards.specs(), "settings": settings, "steps": steps,
-        "prompts": train.len(), "eval_prompts": exam.len(), "trained_parameters": trainable,
+    let plan = json!({"method": args.method, "way": way, "rewards": rewards.specs(), "curriculum": spec, "settings": settings,
+        "steps": steps, "prompts": train.len(), "eval_prompts": exam.len(), "trained_parameters": trainable,
         "parameters": model.decoder.parameter_count()});
     let o = &way.objective;
     let text = [
@@ -80,7 +82,10 @@ pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
     if args.checkpoints.is_none() {
         settings.checkpoints = Checkpoints::Every(steps.div_ceil(10).max(1));
     }
-    let own = json!({"way": way, "rewards": rewards.specs(), "shuffle": args.reinforce.shuffle_rewards});
+    let mut own = json!({"way": way, "rewards": rewards.specs(), "shuffle": args.reinforce.shuffle_rewards});
+    if spec != CurriculumSpec::Passes {
+        own["curriculum"] = json!(spec);
+    }
     let (store, folder) = place(args)?;
     let session = Session {
         config: config(args, full, &settings, own)?,
@@ -112,7 +117,7 @@ pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
             cancel: app.cancel.clone(),
             progress,
             dir: Some(&dir),
-            extras: Extras::default(),
+            extras: Extras { curriculum: Some(curriculum), ..Extras::default() },
         }
         .run()?;
         drop(sink);
@@ -120,12 +125,6 @@ pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
         Ok(outcome)
     })?;
     finish(&done, args, app)
-}
-
-/// Updates of the whole run.
-fn steps(s: &Settings, way: &Method, prompts: usize) -> u64 {
-    let iterations = (prompts as f64 * s.epochs / s.batch as f64).ceil() as u64;
-    s.steps.unwrap_or(iterations * way.updates()).max(1).next_multiple_of(way.updates())
 }
 
 /// Prompts to train on, and prompts with something to judge by that are only asked.

@@ -1,10 +1,11 @@
 //! Reward functions by name.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use postgrad_base::{Error, Result};
 
 use super::{Reward, Said, Sample};
+use crate::query::Query;
 
 /// Names, their settings with defaults, and what they give.
 pub const NAMES: [(&str, &str, &str); 7] = [
@@ -30,50 +31,27 @@ pub fn parse(spec: &str, max_tokens: usize) -> Result<Box<dyn Reward>> {
         return Err(Error::unknown("reward", name, &known, None));
     };
     let known: Vec<&str> = known.split('&').filter_map(|k| k.split('=').next()).filter(|k| !k.is_empty()).collect();
-    let mut given = BTreeMap::new();
-    for pair in query.split('&').filter(|p| !p.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if !known.contains(&key) {
-            return Err(Error::unknown(&format!("setting of the reward `{name}`"), key, &known, None));
-        }
-        given.insert(key.to_string(), value.to_string());
-    }
-    let number = |key: &str, default: f64| match given.get(key) {
-        None => Ok(default),
-        Some(text) => text
-            .parse::<f64>()
-            .ok()
-            .filter(|x| x.is_finite())
-            .ok_or_else(|| Error::usage(format!("`{key}={text}` of the reward `{name}` is not a number"))),
-    };
-    let above = |key: &str, default: f64, least: f64| {
-        let x = number(key, default)?;
-        if x >= least {
-            Ok(x)
-        } else {
-            Err(Error::usage(format!("`{key}` of the reward `{name}` must be {least} or more")))
-        }
-    };
+    let q = Query::read(format!("reward `{name}`"), query, &known)?;
     let kind = match *name {
         "correct" => Kind::Correct,
-        "partial" => Kind::Partial { answered: number("answered", 0.1)? },
+        "partial" => Kind::Partial { answered: q.number("answered", 0.1)? },
         "format" => Kind::Format,
         "tags" => {
-            let names = given.get("names").map_or("think", String::as_str);
+            let names = q.text("names").unwrap_or("think");
             Kind::Tags(names.split(['|', ',']).filter(|n| !n.is_empty()).map(str::to_string).collect())
         }
         "cosine" => Kind::Cosine(Cosine {
-            max: above("max", max_tokens as f64, 1.0)?,
-            right: (number("right_short", 1.0)?, number("right_long", 0.5)?),
-            wrong: (number("wrong_short", -1.0)?, number("wrong_long", -0.5)?),
-            over: number("over", -1.0)?,
-            near: above("near", 0.0, 0.0)?,
+            max: q.above("max", max_tokens as f64, 1.0)?,
+            right: (q.number("right_short", 1.0)?, q.number("right_long", 0.5)?),
+            wrong: (q.number("wrong_short", -1.0)?, q.number("wrong_long", -0.5)?),
+            over: q.number("over", -1.0)?,
+            near: q.above("near", 0.0, 0.0)?,
         }),
         "overlong" => {
-            let max = above("max", max_tokens as f64, 1.0)?;
-            Kind::Overlong { max, buffer: above("buffer", max / 5.0, 1.0)? }
+            let max = q.above("max", max_tokens as f64, 1.0)?;
+            Kind::Overlong { max, buffer: q.above("buffer", max / 5.0, 1.0)? }
         }
-        _ => Kind::Repetition { n: above("n", 3.0, 1.0)? as usize, penalty: number("penalty", 1.0)? },
+        _ => Kind::Repetition { n: q.above("n", 3.0, 1.0)? as usize, penalty: q.number("penalty", 1.0)? },
     };
     Ok(Box::new(Named { name: name.to_string(), kind }))
 }

@@ -13,10 +13,10 @@ use postgrad_reason::ModelFolder;
 use postgrad_train::prompts::Prompt;
 use postgrad_train::rewards::{Function, Reward, Rewards, Said, Sample};
 use postgrad_train::rl::settings::NAMES;
-use postgrad_train::rl::{Extras, Method, OnPolicy, Shares};
+use postgrad_train::rl::{CurriculumSpec, Extras, Method, OnPolicy, Shares};
 use postgrad_train::run_dir::{RunDir, places};
 use postgrad_train::{Checkpoints, Outcome, Settings};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::DiesAt;
 
@@ -41,7 +41,7 @@ fn prompts(m: &ModelFolder, n: usize) -> Vec<Prompt> {
                 text,
                 problem: None,
                 reference: None,
-                columns: Default::default(),
+                columns: Map::from_iter([("level".to_string(), json!(i % 3))]),
                 place: Place::default(),
             }
         })
@@ -329,13 +329,69 @@ fn a_watch_sees_the_policy_before_the_first_iteration_and_after_each() {
     };
     let mut job = Job::new("grpo");
     job.method.minibatches = 2;
-    job.run_with(&m, &mut Memory::default(), Extras { watch: Some(Box::new(watch)) }).unwrap();
+    job.run_with(&m, &mut Memory::default(), Extras { watch: Some(Box::new(watch)), ..Extras::default() }).unwrap();
     assert_eq!(seen.iter().map(|s| s.0).collect::<Vec<_>>(), [0, 2, 4, 6, 8]);
     assert!(seen[0].1 == start && seen[4].1 == bits(&m.decoder) && seen[1].1 != start);
 
     let refuses = |step: u64, _: &Decoder| if step == 2 { Err(Error::work("no room")) } else { Ok(()) };
-    let e = Job::new("grpo").run_with(&model(), &mut Memory::default(), Extras { watch: Some(Box::new(refuses)) });
+    let e = Job::new("grpo").run_with(
+        &model(),
+        &mut Memory::default(),
+        Extras { watch: Some(Box::new(refuses)), ..Extras::default() },
+    );
     assert!(e.unwrap_err().to_string().contains("no room"));
+}
+
+fn curriculum(spec: &str, m: &ModelFolder) -> Extras<'static> {
+    let spec = CurriculumSpec::parse(spec).unwrap();
+    Extras { curriculum: Some(spec.over(&prompts(m, 10), settings().seed).unwrap()), ..Extras::default() }
+}
+
+#[test]
+fn a_curriculum_is_logged_and_goes_on_to_the_bit() {
+    for (name, spec) in [("grpo", "sec?by=level&temperature=0.2"), ("dapo", "sec?by=level&signal=progress")] {
+        let (whole, mut events) = (model(), Memory::default());
+        counting(name, None, None).run_with(&whole, &mut events, curriculum(spec, &whole)).unwrap();
+        let n = [0, 1, 2].map(|arm| figures(&events, &format!("arm.{arm}.n")));
+        assert!(n[0].len() == 4 && (0..4).all(|i| n[0][i] + n[1][i] + n[2][i] >= 4.0), "{n:?}");
+        for arm in 0..3 {
+            let (q, p) = (figures(&events, &format!("arm.{arm}.q")), figures(&events, &format!("arm.{arm}.p")));
+            assert!(q[0] == 0.0 && p[0] == 1.0 / 3.0, "the first draw is before any update of Q");
+        }
+        let q: Vec<f64> = (0..3).map(|arm| figures(&events, &format!("arm.{arm}.q"))[1]).collect();
+        assert!((0..3).all(|arm| (n[arm][0] > 0.0) == (q[arm] != 0.0)), "{name}: {q:?} of {n:?}");
+        // Killed in a rollout and between two updates.
+        for (dies, step) in [(Some(3), 99), (None, 7)] {
+            let folder = tempfile::tempdir().unwrap();
+            let m = model();
+            let died = counting(name, dies, Some(folder.path())).run_with(&m, &mut DiesAt(step), curriculum(spec, &m));
+            assert!(died.is_err());
+            let (again, mut rest) = (model(), Memory::default());
+            counting(name, None, Some(folder.path())).run_with(&again, &mut rest, curriculum(spec, &again)).unwrap();
+            assert!(bits(&again.decoder) == bits(&whole.decoder), "{name}: reward {dies:?}, step {step}");
+            let (rest, all) = (figures(&rest, "arm.1.q"), figures(&events, "arm.1.q"));
+            assert_eq!(rest, all[all.len() - rest.len()..]);
+        }
+    }
+}
+
+#[test]
+fn passes_named_are_passes_by_default() {
+    let (plain, named) = (model(), model());
+    Job::new("grpo").run(&plain, &mut Memory::default()).unwrap();
+    Job::new("grpo").run_with(&named, &mut Memory::default(), curriculum("passes", &named)).unwrap();
+    assert!(bits(&plain.decoder) == bits(&named.decoder));
+}
+
+#[test]
+fn equal_rewards_leave_a_curriculum_where_it_was() {
+    let m = model();
+    let mut events = Memory::default();
+    let job = Job { reward: Box::new(Function("constant".into(), |_: &Sample| Some(0.3))), ..Job::new("grpo") };
+    job.run_with(&m, &mut events, curriculum("sec?by=level", &m)).unwrap();
+    for arm in 0..3 {
+        assert!(figures(&events, &format!("arm.{arm}.p")).iter().all(|p| *p == 1.0 / 3.0));
+    }
 }
 
 #[test]
@@ -345,4 +401,8 @@ fn other_settings_are_kept_out() {
     run("grpo").unwrap();
     let e = run("dr-grpo").unwrap_err();
     assert!(e.exit_code() == 2 && e.to_string().contains("other settings"), "{e}");
+    let m = model();
+    let job = Job { dir: Some(folder.path()), ..Job::new("grpo") };
+    let e = job.run_with(&m, &mut Memory::default(), curriculum("sec?by=level", &m)).unwrap_err();
+    assert!(e.exit_code() == 2 && e.to_string().contains("curriculum was null"), "{e}");
 }
