@@ -11,7 +11,7 @@ use postgrad_nn::logits::Rules;
 use postgrad_reason::generate::{Answer, Options, answers};
 use serde::{Deserialize, Serialize};
 
-use super::advantage::{Advantages, Baseline, even, groups_of};
+use super::advantage::{Advantages, Baseline, Channel, even, groups_of};
 use super::curriculum::{At, Curriculum, Feedback};
 use super::trainer::{OnPolicy, Shares, State};
 use crate::rewards::Sample;
@@ -42,6 +42,8 @@ pub(super) struct Rollout {
     pub truncated: Vec<bool>,
     pub group: Vec<u32>,
     pub rewards: Vec<f64>,
+    /// What each reward function gives each token of a sample.
+    values: Vec<Vec<Vec<f64>>>,
     parts: Vec<Vec<Option<f64>>>,
     metrics: Vec<BTreeMap<String, f64>>,
     pub prompts: Vec<usize>,
@@ -133,11 +135,13 @@ impl OnPolicy<'_> {
         let mut out = Rollout { prompts: chosen.to_vec(), ..Rollout::default() };
         for s in scored {
             out.rewards.push(s.total);
+            out.values.push(s.values);
             out.parts.push(s.parts);
             out.metrics.push(s.metrics);
         }
         if self.shuffle_rewards {
             shuffle.clone().shuffle(&mut out.rewards);
+            out.deal_values(&mut shuffle.clone());
         }
         for a in given {
             let prompt = &self.prompts[chosen[a.prompt]].ids;
@@ -229,9 +233,30 @@ impl Rollout {
             self.truncated.push(from.truncated[i]);
             self.group.push(number);
             self.rewards.push(from.rewards[i]);
+            self.values.push(from.values[i].clone());
             self.parts.push(from.parts[i].clone());
             self.metrics.push(from.metrics[i].clone());
         }
+    }
+
+    /// Deals what each function gave the samples in whole out anew, to their last tokens.
+    fn deal_values(&mut self, stream: &mut Stream) {
+        let sum = |tokens: &Vec<f64>| tokens.iter().sum::<f64>();
+        let mut sums: Vec<Vec<f64>> = self.values.iter().map(|v| v.iter().map(sum).collect()).collect();
+        stream.shuffle(&mut sums);
+        for (tokens, sum) in self.values.iter_mut().flatten().zip(sums.into_iter().flatten()) {
+            tokens.fill(0.0);
+            tokens.iter_mut().last().into_iter().for_each(|last| *last = sum);
+        }
+    }
+
+    /// Rewards function by function, with these discounts.
+    pub(super) fn channels(&self, discounts: &[f64]) -> Vec<Channel> {
+        let of = |(f, gamma): (usize, &f64)| Channel {
+            gamma: *gamma,
+            rewards: self.values.iter().map(|v| v[f].clone()).collect(),
+        };
+        discounts.iter().enumerate().map(of).collect()
     }
 
     /// What a group says before it has advantages.

@@ -125,6 +125,7 @@ impl OnPolicy<'_> {
     pub fn run(mut self) -> Result<(Outcome, Shares)> {
         self.settings.check()?;
         self.method.check()?;
+        self.method.fits(self.rewards)?;
         if self.prompts.is_empty() {
             return Err(Error::usage("there is nothing to train on: no prompts"));
         }

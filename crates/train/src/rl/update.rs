@@ -8,7 +8,7 @@ use postgrad_data::Example;
 use postgrad_nn::decoder::Decoder;
 use postgrad_tensor::{Tensor, backward, no_grad};
 
-use super::advantage::{Advantages, Rewarded};
+use super::advantage::{Advantages, Baseline, Rewarded};
 use super::curriculum::Feedback;
 use super::objective::{Actions, Figures, KlPlace, Ratio};
 use super::rollout::Rollout;
@@ -72,6 +72,13 @@ impl OnPolicy<'_> {
         let wide: Vec<Vec<f64>> = values.iter().map(|v| v.iter().map(|x| f64::from(*x)).collect()).collect();
         let mut seen: HashSet<(u32, &str)> = HashSet::new();
         let repeated: Vec<bool> = r.group.iter().zip(&r.texts).map(|(g, t)| !seen.insert((*g, t))).collect();
+        let channels = match m.estimator.baseline {
+            Baseline::Returns { gamma } | Baseline::Gae { gamma, .. } => {
+                let own = self.rewards.discounts();
+                r.channels(&own.iter().map(|g| g.unwrap_or(gamma)).collect::<Vec<_>>())
+            }
+            _ => vec![],
+        };
         let mut advantages = m.estimator.of(&Rewarded {
             rewards: &r.rewards,
             group: &r.group,
@@ -79,6 +86,7 @@ impl OnPolicy<'_> {
             penalty: penalty.as_deref(),
             values: held.head.is_some().then_some(&wide[..]),
             repeated: &repeated,
+            channels: &channels,
         });
         if m.mask_truncated {
             advantages.kept.iter_mut().zip(&r.truncated).for_each(|(kept, cut)| *kept &= !cut);

@@ -73,6 +73,7 @@ struct Job<'a> {
     method: Method,
     settings: Settings,
     reward: Box<dyn Reward>,
+    second: Option<Box<dyn Reward>>,
     dir: Option<&'a Path>,
     cancel: Cancel,
     shuffle: bool,
@@ -85,6 +86,7 @@ impl Job<'_> {
             method: method(name),
             settings: settings(),
             reward: Box::new(Function("even".into(), even_tokens)),
+            second: None,
             dir: None,
             cancel: Cancel::new(),
             shuffle: false,
@@ -98,7 +100,8 @@ impl Job<'_> {
 
     fn run_with(self, model: &ModelFolder, sink: &mut dyn Sink, extras: Extras) -> Result<(Outcome, Shares)> {
         let dir = self.dir.map(RunDir::open).transpose()?;
-        let mut rewards = Rewards::new(vec![(self.reward, 1.0)]);
+        let mut rewards =
+            Rewards::new([Some(self.reward), self.second].into_iter().flatten().map(|r| (r, 1.0)).collect());
         OnPolicy {
             model,
             settings: &self.settings,
@@ -116,6 +119,61 @@ impl Job<'_> {
         }
         .run()
     }
+}
+
+/// The same reward twice, each half; perhaps with discounts of their own, perhaps at every token.
+struct Half(&'static str, Option<f64>, bool);
+
+impl Reward for Half {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn gamma(&self) -> Option<f64> {
+        self.1
+    }
+
+    fn score(&mut self, samples: &[Sample]) -> Result<Vec<Said>> {
+        let each = |s: &Sample| match self.2 {
+            false => Said::from(even_tokens(s).map(|r| r / 2.0)),
+            true => {
+                let share = 0.5 / s.tokens.len() as f64;
+                let tokens = s.tokens.iter().map(|t| if t % 2 == 0 { share } else { 0.0 }).collect();
+                Said { tokens, ..Said::default() }
+            }
+        };
+        Ok(samples.iter().map(each).collect())
+    }
+}
+
+fn run_halves(name: &str, gammas: [Option<f64>; 2], dense: bool, shuffle: bool) -> (Vec<u32>, Vec<f64>) {
+    let (m, mut events) = (model(), Memory::default());
+    let reward = Box::new(Half("a", gammas[0], dense));
+    let job = Job { reward, second: Some(Box::new(Half("b", gammas[1], false))), shuffle, ..Job::new(name) };
+    job.run(&m, &mut events).unwrap();
+    (bits(&m.decoder), figures(&events, "reward"))
+}
+
+#[test]
+fn discounts_and_values_at_tokens_reach_the_update() {
+    for name in ["reinforce++", "ppo"] {
+        let none = run_halves(name, [None, None], false, false);
+        assert!(
+            run_halves(name, [Some(1.0), Some(1.0)], false, false) == none,
+            "{name}: the estimator's discount is 1"
+        );
+        let (dense, _) = run_halves(name, [None, None], true, false);
+        assert!(dense != none.0, "{name}: where a reward falls matters");
+    }
+    let own = run_halves("reinforce++", [Some(0.5), None], false, false);
+    assert!(own.0 != run_halves("reinforce++", [None, None], false, false).0);
+    // A group baseline takes the sum: halves at tokens differ from halves at the end by rounding alone.
+    let (a, b) =
+        (run_halves("grpo", [None, None], true, false).1, run_halves("grpo", [None, Some(1.0)], false, false).1);
+    assert!((a[0] - b[0]).abs() < 1e-9, "{a:?} {b:?}");
+    // The control deals whole samples' rewards out, to the last tokens.
+    let shuffled = run_halves("reinforce++", [None, None], false, true);
+    assert!(run_halves("reinforce++", [Some(1.0), None], false, true) == shuffled);
 }
 
 fn figures(events: &Memory, field: &str) -> Vec<f64> {

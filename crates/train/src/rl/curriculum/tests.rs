@@ -118,6 +118,7 @@ fn magnitude(e: &Estimator, k: usize) -> (f64, Vec<f64>) {
         penalty: None,
         values: None,
         repeated: &[false; 8],
+        channels: &[],
     });
     (a.tokens.iter().map(|t| t[0].abs()).sum::<f64>() / 8.0, rewards)
 }
