@@ -8,6 +8,7 @@ pub mod head;
 mod keep;
 pub mod preference;
 pub mod prompts;
+mod query;
 pub mod reference;
 pub mod rewards;
 pub mod rl;

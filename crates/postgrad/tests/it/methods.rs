@@ -74,6 +74,43 @@ fn rewards_are_tried_and_learnt_from() {
 }
 
 #[test]
+fn a_curriculum_is_learnt_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = ["--method", "grpo", "--data", "task:chain?steps=1,2&n=40", "--max-tokens", "6", "--group", "4"];
+    let rest = ["--batch", "3", "--steps", "3", "--hold-out", "0", "--reward", "repetition?n=1"];
+    let flags = [&base[..], &rest, &["--curriculum", "sec?by=steps&temperature=0.2"]].concat();
+    let out = tune(dir.path(), &flags).output().unwrap();
+    assert!(out.status.success(), "{}", text(&out));
+    let steps = events(&dir.path().join("runs/grpo-1"), "step");
+    for step in &steps {
+        let of = |arm: u64, key: &str| step["fields"][format!("arm.{arm}.{key}")].as_f64().unwrap();
+        assert_eq!((of(1, "n") + of(2, "n"), of(1, "p") + of(2, "p")), (3.0, 1.0));
+    }
+    assert_eq!((steps.len(), &steps[0]["fields"]["arm.1.q"]), (3, &0.0.into()));
+}
+
+#[test]
+fn discounts_of_rewards_and_supervised_updates_are_had_by_flags() {
+    let dir = tempfile::tempdir().unwrap();
+    pairs(dir.path());
+    std::fs::write(dir.path().join("solved.jsonl"), "{\"prompt\": \"What is 1+1?\", \"completion\": \"2\"}\n").unwrap();
+    let base = ["--data", "task:add?n=20", "--max-tokens", "8", "--batch", "2", "--hold-out", "0", "--steps", "3"];
+    let rewards = ["--reward", "correct?gamma=1", "--reward", "repeat?n=1&penalty=0.05&gamma=0.9"];
+    let ppo = [&["--method", "ppo", "--group", "2"], &base[..], &rewards].concat();
+    let refused = tune(dir.path(), &ppo).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+    assert!(text(&refused).contains("--lambda 1"), "{}", text(&refused));
+    let more = ["--lambda", "1", "--sft-data", "solved.jsonl", "--sft-every", "1"];
+    let out = tune(dir.path(), &[&ppo[..], &more].concat()).output().unwrap();
+    assert!(out.status.success(), "{}", text(&out));
+    let steps = events(&dir.path().join("runs/ppo-1"), "step");
+    let supervised: Vec<bool> = steps.iter().map(|s| s["fields"]["sft_loss"].is_number()).collect();
+    // An iteration of PPO makes two updates.
+    assert_eq!(supervised, [false, false, true]);
+    assert!(steps[1]["fields"]["reward.repeat"].as_f64().unwrap() <= 0.0);
+}
+
+#[test]
 fn a_broken_program_stops_the_run_and_a_mended_one_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("score.sh");
@@ -168,6 +205,13 @@ fn wrong_calls_are_named() {
         (vec!["--method", "dpo", "--data", "pairs.jsonl", "--dropout", "0.1"], "--dropout is off"),
         (vec!["--method", "grpo", "--data", "task:add?n=9", "--reward", "corect"], "unknown reward"),
         (vec!["--method", "grpo", "--data", "task:add?n=9", "--group", "1"], "--group 2"),
+        (vec!["--method", "grpo", "--data", "task:add?n=9", "--curriculum", "sec?by=digit"], "known: digits, op, task"),
+        (vec!["--method", "grpo", "--data", "task:add?n=9", "--curriculum", "sec"], "names no column"),
+        (vec!["--method", "grpo", "--data", "task:add?n=9", "--reward", "repeat?gamma=0.9"], "has a discount"),
+        (vec!["--method", "grpo", "--data", "task:add?n=9", "--gamma", "0.9"], "the method has no gamma"),
+        (vec!["--method", "reinforce++", "--data", "task:add?n=9", "--lambda", "1"], "the method has no lambda"),
+        (vec!["--method", "grpo", "--data", "task:add?n=9", "--sft-every", "2"], "--sft-data"),
+        (vec!["--method", "grpo", "--data", "task:add?n=9", "--curriculum", "sek?by=op"], "unknown curriculum"),
         (vec!["--method", "grpo", "--data", "task:add?n=9", "--max-tokens", "4000"], "context"),
     ] {
         let out = tune(dir.path(), &flags).output().unwrap();
@@ -187,6 +231,7 @@ fn flags_of_another_method_are_refused() {
         ("sft", &["--reward", "correct"][..]),
         ("sft", &["--beta", "0.2"]),
         ("dpo", &["--group", "4"]),
+        ("dpo", &["--curriculum", "passes"]),
         ("dpo", &["--corrupt", "rate=0.4"]),
         ("grpo", &["--beta", "0.2"]),
         ("grpo", &["--full", "--select", "hft"]),

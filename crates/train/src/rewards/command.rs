@@ -198,7 +198,7 @@ fn read_reply(line: &str) -> Option<Said> {
         Value::Number(n) => Some(n.as_f64().filter(|x| x.is_finite())?),
         _ => return None,
     };
-    Some(Said { reward, metrics: reply.metrics })
+    Some(Said { reward, metrics: reply.metrics, ..Said::default() })
 }
 
 impl Reward for Command {

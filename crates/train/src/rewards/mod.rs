@@ -2,6 +2,9 @@
 //!
 //! A reward is written `NAME[?key=value&...][:weight]`: `correct`, `cosine?max=256:0.5`, `exec:python3 score.py:2`, `model:DIR`. A function may
 //! leave a sample out (no reference to compare with, a program that says null); then it adds nothing to that sample's sum.
+//!
+//! A function rewards a sample at its last token, at every token (`repeat`), or both, and may have a discount of its own
+//! (`correct?gamma=1`). A sample's reward is the sum of it all; returns see each token's, each function with its discount.
 
 pub mod command;
 pub mod model;
@@ -30,20 +33,27 @@ pub struct Sample<'a> {
 /// What a function says of a sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Said {
-    /// `None` leaves the sample out of this function's share.
+    /// At the last token. `None`, with no tokens' values either, leaves the sample out of this function's share.
     pub reward: Option<f64>,
+    /// At each token of the completion, or nothing.
+    pub tokens: Vec<f64>,
     pub metrics: BTreeMap<String, f64>,
 }
 
 impl From<Option<f64>> for Said {
     fn from(reward: Option<f64>) -> Self {
-        Self { reward, metrics: BTreeMap::new() }
+        Self { reward, ..Self::default() }
     }
 }
 
 /// A reward function.
 pub trait Reward {
     fn name(&self) -> &str;
+
+    /// The discount of what it gives, where that is not the estimator's.
+    fn gamma(&self) -> Option<f64> {
+        None
+    }
 
     /// One answer a sample, in order.
     fn score(&mut self, samples: &[Sample]) -> Result<Vec<Said>>;
@@ -62,9 +72,39 @@ pub trait Reward {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rewarded {
     pub total: f64,
-    /// In the order of the functions, before weights.
+    /// In the order of the functions, before weights, summed over tokens.
     pub parts: Vec<Option<f64>>,
+    /// What each function gives each token, after weights.
+    pub values: Vec<Vec<f64>>,
     pub metrics: BTreeMap<String, f64>,
+}
+
+impl Rewarded {
+    /// Takes in what one function says of a sample of `n` tokens.
+    fn add(&mut self, name: &str, weight: f64, said: Said, n: usize) -> Result<()> {
+        let finite = said.reward.iter().chain(&said.tokens).all(|r| r.is_finite());
+        if !finite {
+            return Err(Error::work(format!("the reward `{name}` is not finite")));
+        }
+        let mut values = vec![0.0; n];
+        let mut part = said.reward;
+        self.total += weight * said.reward.unwrap_or(0.0);
+        if !said.tokens.is_empty() {
+            if said.tokens.len() != n {
+                let got = said.tokens.len();
+                return Err(Error::work(format!("the reward `{name}` gave {got} values to a sample of {n} tokens")));
+            }
+            values = said.tokens.iter().map(|x| weight * x).collect();
+            let sum: f64 = said.tokens.iter().sum();
+            self.total += weight * sum;
+            part = Some(part.unwrap_or(0.0) + sum);
+        }
+        values.iter_mut().last().into_iter().for_each(|last| *last += weight * said.reward.unwrap_or(0.0));
+        self.values.push(values);
+        self.parts.push(part);
+        self.metrics.extend(said.metrics.into_iter().map(|(k, v)| (format!("{name}.{k}"), v)));
+        Ok(())
+    }
 }
 
 /// Functions with their weights.
@@ -124,9 +164,14 @@ impl Rewards {
         self.functions.iter().map(|(f, _)| f.name().to_string()).collect()
     }
 
+    /// The functions' own discounts.
+    pub fn discounts(&self) -> Vec<Option<f64>> {
+        self.functions.iter().map(|(f, _)| f.gamma()).collect()
+    }
+
     /// Rewards samples, which come in prompt-then-sample order.
     pub fn score(&mut self, samples: &[Sample]) -> Result<Vec<Rewarded>> {
-        let empty = Rewarded { total: 0.0, parts: vec![], metrics: BTreeMap::new() };
+        let empty = Rewarded { total: 0.0, parts: vec![], values: vec![], metrics: BTreeMap::new() };
         let mut all = vec![empty; samples.len()];
         for (function, weight) in &mut self.functions {
             let said = function.score(samples)?;
@@ -134,13 +179,8 @@ impl Rewards {
                 let (n, name) = (said.len(), function.name());
                 return Err(Error::work(format!("the reward `{name}` gave {n} answers to {} samples", samples.len())));
             }
-            for (to, said) in all.iter_mut().zip(said) {
-                if said.reward.is_some_and(|r| !r.is_finite()) {
-                    return Err(Error::work(format!("the reward `{}` is not finite", function.name())));
-                }
-                to.total += *weight * said.reward.unwrap_or(0.0);
-                to.parts.push(said.reward);
-                to.metrics.extend(said.metrics.into_iter().map(|(k, v)| (format!("{}.{k}", function.name()), v)));
+            for ((to, said), sample) in all.iter_mut().zip(said).zip(samples) {
+                to.add(function.name(), *weight, said, sample.tokens.len())?;
             }
         }
         Ok(all)

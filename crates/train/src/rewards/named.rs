@@ -1,14 +1,19 @@
-//! Reward functions by name.
+//! Reward functions by name. Each may have a discount of its own (`gamma`).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use postgrad_base::{Error, Result};
 
 use super::{Reward, Said, Sample};
+use crate::query::Query;
 
 /// Names, their settings with defaults, and what they give.
-pub const NAMES: [(&str, &str, &str); 7] = [
-    ("correct", "", "1 where the answer is right (and not cut off), else 0"),
+pub const NAMES: [(&str, &str, &str); 8] = [
+    (
+        "correct",
+        "over=(as wrong)&max=(max tokens)&near=0",
+        "1 where the answer is right (and not cut off), else 0; `over`, if given, where at most `near` tokens were left",
+    ),
     ("partial", "answered=0.1", "the verifier's partial credit; at least `answered` where an answer was found"),
     ("format", "", "1 where there is one thought and something after it, else 0"),
     ("tags", "names=think", "the share of opening and closing tags that occur exactly once"),
@@ -19,6 +24,11 @@ pub const NAMES: [(&str, &str, &str); 7] = [
     ),
     ("overlong", "max=(max tokens)&buffer=(max / 5)", "0, falling to -1 over the last `buffer` tokens"),
     ("repetition", "n=3&penalty=1", "minus the penalty times the share of word n-grams that were there before"),
+    (
+        "repeat",
+        "n=40&penalty=0.05&only_start=false",
+        "minus the penalty at each token of an n-gram that was there before",
+    ),
 ];
 
 /// Reads `NAME[?key=value&...]`.
@@ -29,68 +39,86 @@ pub fn parse(spec: &str, max_tokens: usize) -> Result<Box<dyn Reward>> {
         known.extend(["exec:COMMAND", "model:DIR"]);
         return Err(Error::unknown("reward", name, &known, None));
     };
-    let known: Vec<&str> = known.split('&').filter_map(|k| k.split('=').next()).filter(|k| !k.is_empty()).collect();
-    let mut given = BTreeMap::new();
-    for pair in query.split('&').filter(|p| !p.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if !known.contains(&key) {
-            return Err(Error::unknown(&format!("setting of the reward `{name}`"), key, &known, None));
-        }
-        given.insert(key.to_string(), value.to_string());
-    }
-    let number = |key: &str, default: f64| match given.get(key) {
-        None => Ok(default),
-        Some(text) => text
-            .parse::<f64>()
-            .ok()
-            .filter(|x| x.is_finite())
-            .ok_or_else(|| Error::usage(format!("`{key}={text}` of the reward `{name}` is not a number"))),
-    };
-    let above = |key: &str, default: f64, least: f64| {
-        let x = number(key, default)?;
-        if x >= least {
-            Ok(x)
-        } else {
-            Err(Error::usage(format!("`{key}` of the reward `{name}` must be {least} or more")))
-        }
-    };
+    let own = known.split('&').filter_map(|k| k.split('=').next()).filter(|k| !k.is_empty());
+    let known: Vec<&str> = own.chain(["gamma"]).collect();
+    let q = Query::read(format!("reward `{name}`"), query, &known)?;
     let kind = match *name {
-        "correct" => Kind::Correct,
-        "partial" => Kind::Partial { answered: number("answered", 0.1)? },
+        "correct" => {
+            let (max, near) = (q.above("max", max_tokens as f64, 1.0)?, q.above("near", 0.0, 0.0)?);
+            let over = q.text("over").map(|_| q.number("over", 0.0)).transpose()?;
+            if over.is_none() && (q.text("max").is_some() || q.text("near").is_some()) {
+                return Err(Error::usage("`max` and `near` of the reward `correct` need `over`"));
+            }
+            Kind::Correct { over, max, near }
+        }
+        "partial" => Kind::Partial { answered: q.number("answered", 0.1)? },
         "format" => Kind::Format,
         "tags" => {
-            let names = given.get("names").map_or("think", String::as_str);
+            let names = q.text("names").unwrap_or("think");
             Kind::Tags(names.split(['|', ',']).filter(|n| !n.is_empty()).map(str::to_string).collect())
         }
         "cosine" => Kind::Cosine(Cosine {
-            max: above("max", max_tokens as f64, 1.0)?,
-            right: (number("right_short", 1.0)?, number("right_long", 0.5)?),
-            wrong: (number("wrong_short", -1.0)?, number("wrong_long", -0.5)?),
-            over: number("over", -1.0)?,
-            near: above("near", 0.0, 0.0)?,
+            max: q.above("max", max_tokens as f64, 1.0)?,
+            right: (q.number("right_short", 1.0)?, q.number("right_long", 0.5)?),
+            wrong: (q.number("wrong_short", -1.0)?, q.number("wrong_long", -0.5)?),
+            over: q.number("over", -1.0)?,
+            near: q.above("near", 0.0, 0.0)?,
         }),
         "overlong" => {
-            let max = above("max", max_tokens as f64, 1.0)?;
-            Kind::Overlong { max, buffer: above("buffer", max / 5.0, 1.0)? }
+            let max = q.above("max", max_tokens as f64, 1.0)?;
+            Kind::Overlong { max, buffer: q.above("buffer", max / 5.0, 1.0)? }
         }
-        _ => Kind::Repetition { n: above("n", 3.0, 1.0)? as usize, penalty: number("penalty", 1.0)? },
+        "repetition" => Kind::Repetition { n: q.above("n", 3.0, 1.0)? as usize, penalty: q.number("penalty", 1.0)? },
+        _ => Kind::Repeat {
+            n: q.above("n", 40.0, 1.0)? as usize,
+            penalty: q.number("penalty", 0.05)?,
+            only_start: q.flag("only_start", false)?,
+        },
     };
-    Ok(Box::new(Named { name: name.to_string(), kind }))
+    let gamma = q.text("gamma").map(|_| q.above("gamma", 1.0, 0.0)).transpose()?;
+    if gamma.is_some_and(|g| g > 1.0) {
+        return Err(Error::usage(format!("`gamma` of the reward `{name}` must be from 0 to 1")));
+    }
+    Ok(Box::new(Named { name: name.to_string(), gamma, kind }))
 }
 
 struct Named {
     name: String,
+    gamma: Option<f64>,
     kind: Kind,
 }
 
 enum Kind {
-    Correct,
-    Partial { answered: f64 },
+    Correct {
+        over: Option<f64>,
+        max: f64,
+        near: f64,
+    },
+    Partial {
+        answered: f64,
+    },
     Format,
     Tags(Vec<String>),
     Cosine(Cosine),
-    Overlong { max: f64, buffer: f64 },
-    Repetition { n: usize, penalty: f64 },
+    Overlong {
+        max: f64,
+        buffer: f64,
+    },
+    Repetition {
+        n: usize,
+        penalty: f64,
+    },
+    /// The same at every token (Yeo 2025): the value is set, not added up, where n-grams overlap.
+    Repeat {
+        n: usize,
+        penalty: f64,
+        only_start: bool,
+    },
+}
+
+/// Whether a completion of this length came within `near` tokens of `max`.
+fn is_over(length: usize, max: f64, near: f64) -> bool {
+    length as f64 + near >= max
 }
 
 /// A reward by length (Yeo 2025). Lengths are tokens, and end at `max`.
@@ -107,11 +135,10 @@ pub struct Cosine {
 
 impl Cosine {
     pub fn of(&self, length: usize, right: bool) -> f64 {
-        let l = (length as f64).min(self.max);
-        if length as f64 + self.near >= self.max {
+        if is_over(length, self.max, self.near) {
             return self.over;
         }
-        self.along(l, if right { self.right } else { self.wrong })
+        self.along(length as f64, if right { self.right } else { self.wrong })
     }
 
     /// From the first value at length 0 to the second at `max`.
@@ -126,16 +153,32 @@ impl Reward for Named {
         &self.name
     }
 
+    fn gamma(&self) -> Option<f64> {
+        self.gamma
+    }
+
     fn score(&mut self, samples: &[Sample]) -> Result<Vec<Said>> {
-        Ok(samples.iter().map(|s| self.kind.of(s).into()).collect())
+        let said = |s: &Sample| match self.kind {
+            Kind::Repeat { n, penalty, only_start } => {
+                let at = |again: bool| if again { -penalty } else { 0.0 };
+                let tokens = repeated_tokens(s.tokens, n, only_start).into_iter().map(at).collect();
+                Said { tokens, ..Said::default() }
+            }
+            _ => self.kind.of(s).into(),
+        };
+        Ok(samples.iter().map(said).collect())
     }
 }
 
 impl Kind {
+    /// What it gives at the last token.
     fn of(&self, s: &Sample) -> Option<f64> {
         let yes = |b: bool| f64::from(u8::from(b));
         Some(match self {
-            Self::Correct => yes(s.prompt.judge(s.completion)?.correct && !s.truncated),
+            Self::Correct { over, max, near } => {
+                let right = yes(s.prompt.judge(s.completion)?.correct && !s.truncated);
+                over.filter(|_| is_over(s.tokens.len(), *max, *near)).unwrap_or(right)
+            }
             Self::Partial { answered } => {
                 let j = s.prompt.judge(s.completion)?;
                 let credit = if s.truncated { j.score.min(*answered) } else { j.score };
@@ -150,6 +193,7 @@ impl Kind {
             Self::Cosine(c) => c.of(s.tokens.len(), s.prompt.judge(s.completion)?.correct && !s.truncated),
             Self::Overlong { max, buffer } => overlong(s.tokens.len() as f64, *max, *buffer),
             Self::Repetition { n, penalty } => -penalty * repeated_share(s.completion, *n),
+            Self::Repeat { .. } => return None,
         })
     }
 }

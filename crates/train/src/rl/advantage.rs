@@ -1,7 +1,9 @@
 //! From rewards to advantages.
 //!
 //! A sequence has one reward, given at its last token; a penalty per token (KL to the reference) may be taken off before. Group
-//! estimators give every token of a sequence the same advantage; `returns` and `gae` give each its own.
+//! estimators give every token of a sequence the same advantage; `returns` and `gae` give each its own. Under these two, rewards
+//! may come in channels, with values at every token and a discount each (Yeo 2025): a token's return is the sum over channels
+//! of `G_t = r_t + gamma G_{t+1}`.
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,14 @@ pub struct Estimator {
     pub whiten: bool,
 }
 
+/// One kind of reward, with the discount it has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Channel {
+    pub gamma: f64,
+    /// One list a sequence, one value a counted token.
+    pub rewards: Vec<Vec<f64>>,
+}
+
 /// What an estimator is given: sequences with their groups, rewards and lengths, in prompt-then-sample order.
 pub struct Rewarded<'a> {
     pub rewards: &'a [f64],
@@ -63,6 +73,37 @@ pub struct Rewarded<'a> {
     pub values: Option<&'a [Vec<f64>]>,
     /// Texts seen before in the group; for `threshold`.
     pub repeated: &'a [bool],
+    /// For `returns` and `gae`: rewards token by token, in place of `rewards` at the last tokens. Those of one discount are
+    /// added first, so that equal discounts give the scalar return to the bit. None: there are only `rewards`.
+    pub channels: &'a [Channel],
+}
+
+impl Rewarded<'_> {
+    /// The tokens' rewards of one sequence by discount; `gamma` is that of the penalty, and of `rewards` without channels.
+    fn by_discount(&self, i: usize, gamma: f64) -> Vec<(f64, Vec<f64>)> {
+        let penalty = || self.penalty.map(|p| p[i].iter().map(|p| -p).collect::<Vec<f64>>());
+        if self.channels.is_empty() {
+            let mut r = penalty().unwrap_or_else(|| vec![0.0; self.lengths[i]]);
+            r.iter_mut().last().into_iter().for_each(|last| *last += self.rewards[i]);
+            return vec![(gamma, r)];
+        }
+        let mut kinds: Vec<(f64, Vec<f64>)> = Vec::new();
+        let mut add = |gamma: f64, values: &[f64]| match kinds.iter_mut().find(|k| k.0 == gamma) {
+            Some((_, sum)) => sum.iter_mut().zip(values).for_each(|(sum, x)| *sum += x),
+            None => kinds.push((gamma, values.to_vec())),
+        };
+        self.channels.iter().for_each(|c| add(c.gamma, &c.rewards[i]));
+        penalty().into_iter().for_each(|p| add(gamma, &p));
+        kinds
+    }
+}
+
+/// Rewards to go of all discounts together.
+fn to_go(kinds: &[(f64, Vec<f64>)]) -> Vec<f64> {
+    match kinds {
+        [(gamma, rewards)] => returns(rewards, *gamma),
+        _ => returns_by_kind(&kinds.iter().map(|(gamma, rewards)| (&rewards[..], *gamma)).collect::<Vec<_>>()),
+    }
 }
 
 /// Advantages of tokens, and what was counted on the way.
@@ -107,22 +148,16 @@ impl Estimator {
             even_groups: groups.iter().filter(|r| even(&of.rewards[(*r).clone()])).count(),
             ..Advantages::default()
         };
-        let token_rewards = |i: usize| -> Vec<f64> {
-            let mut r = match of.penalty {
-                Some(p) => p[i].iter().map(|p| -p).collect(),
-                None => vec![0.0; of.lengths[i]],
-            };
-            if let Some(last) = r.last_mut() {
-                *last += of.rewards[i];
-            }
-            r
-        };
         match self.baseline {
-            Baseline::Returns { gamma } => out.tokens = (0..n).map(|i| returns(&token_rewards(i), gamma)).collect(),
+            Baseline::Returns { gamma } => out.tokens = (0..n).map(|i| to_go(&of.by_discount(i, gamma))).collect(),
             Baseline::Gae { gamma, lambda } => {
                 let values = of.values.expect("gae needs values");
                 for (i, values) in values.iter().enumerate() {
-                    let a = gae(&token_rewards(i), values, gamma, lambda);
+                    let a = match &of.by_discount(i, gamma)[..] {
+                        [(gamma, rewards)] => gae(rewards, values, *gamma, lambda),
+                        // Several discounts: lambda is 1.
+                        kinds => to_go(kinds).iter().zip(values).map(|(g, v)| g - v).collect(),
+                    };
                     out.returns.push(a.iter().zip(values).map(|(a, v)| a + v).collect());
                     out.tokens.push(a);
                 }

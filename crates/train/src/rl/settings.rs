@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::advantage::{Baseline, Estimator, Scale};
 use super::objective::{KlKind, KlPlace, Normalizer, Objective, Ratio, ValueLoss};
+use crate::rewards::Rewards;
 
 /// A reinforcement method: how it samples, what advantages and objective it has, how often it updates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -183,6 +184,30 @@ impl Method {
         (self.epochs * self.minibatches) as u64
     }
 
+    /// Refuses rewards with discounts that the estimator has no use for.
+    pub fn fits(&self, rewards: &Rewards) -> Result<()> {
+        let own = rewards.discounts();
+        let kl = self.objective.kl != 0.0 && self.objective.kl_place == KlPlace::Reward;
+        let (gamma, lambda) = match self.estimator.baseline {
+            Baseline::Returns { gamma } => (gamma, 1.0),
+            Baseline::Gae { gamma, lambda } => (gamma, lambda),
+            _ => {
+                let Some(at) = own.iter().position(|g| g.is_some_and(|g| g != 1.0)) else { return Ok(()) };
+                return Err(Error::usage(format!(
+                    "the reward `{}` has a discount, and the method gives all tokens of a sample one advantage",
+                    rewards.names()[at]
+                ))
+                .help("take a method with returns (reinforce++, ppo), or leave gamma out"));
+            }
+        };
+        let all = own.iter().map(|g| g.unwrap_or(gamma)).chain(kl.then_some(gamma));
+        if lambda != 1.0 && all.clone().any(|g| Some(g) != all.clone().next()) {
+            return Err(Error::usage(format!("rewards have discounts that differ, and lambda is {lambda}"))
+                .help("give --lambda 1, or one gamma to all rewards and the KL in them (--gamma)"));
+        }
+        Ok(())
+    }
+
     /// Refuses what cannot be meant.
     pub fn check(&self) -> Result<()> {
         let bad = |what: &str| Err(Error::usage(what.to_string()));
@@ -221,6 +246,14 @@ impl Method {
         if o.ratio == Ratio::None && self.updates() > 1 && !matches!(self.estimator.baseline, Baseline::Threshold(_)) {
             return Err(Error::usage("without a ratio only the first update of a rollout is on-policy")
                 .help("give one epoch and one minibatch"));
+        }
+        let unit = |x: f64| (0.0..=1.0).contains(&x);
+        match self.estimator.baseline {
+            Baseline::Returns { gamma } if !unit(gamma) => return bad("gamma must be from 0 to 1"),
+            Baseline::Gae { gamma, lambda } if !(unit(gamma) && unit(lambda)) => {
+                return bad("gamma and lambda must be from 0 to 1");
+            }
+            _ => {}
         }
         let gae = matches!(self.estimator.baseline, Baseline::Gae { .. });
         if gae != o.value.is_some() {

@@ -3,9 +3,12 @@
 use postgrad_base::Stream;
 use postgrad_tensor::{Tensor, gradients};
 
-use super::advantage::{Baseline, Estimator, Rewarded, Scale, gae, groups_of, returns, returns_by_kind, whiten};
+use super::advantage::{
+    Baseline, Channel, Estimator, Rewarded, Scale, gae, groups_of, returns, returns_by_kind, whiten,
+};
 use super::objective::{Actions, KlKind, KlPlace, Normalizer, Objective, Ratio, ValueLoss};
 use super::settings::{Method, NAMES};
+use crate::rewards::{Limits, Rewards};
 
 /// Random tokens of some sequences.
 struct Case {
@@ -247,7 +250,15 @@ fn at_the_reference_every_kl_is_zero_and_k3_is_never_negative() {
 
 fn of(e: &Estimator, rewards: &[f64], group: &[u32]) -> Vec<f64> {
     let n = rewards.len();
-    let r = Rewarded { rewards, group, lengths: &vec![1; n], penalty: None, values: None, repeated: &vec![false; n] };
+    let r = Rewarded {
+        rewards,
+        group,
+        lengths: &vec![1; n],
+        penalty: None,
+        values: None,
+        repeated: &vec![false; n],
+        channels: &[],
+    };
     e.of(&r).tokens.iter().map(|t| t[0]).collect()
 }
 
@@ -290,6 +301,7 @@ fn equal_rewards_pull_exactly_nowhere() {
         penalty: None,
         values: None,
         repeated: &[false; 4],
+        channels: &[],
     };
     let a = PLAIN.of(&r);
     assert_eq!((a.groups, a.even_groups), (2, 1));
@@ -342,6 +354,7 @@ fn expert_iteration_keeps_what_is_right_once() {
         penalty: None,
         values: None,
         repeated: &[false, true, false, false],
+        channels: &[],
     };
     let a = e.of(&r);
     assert_eq!(a.kept, [true, false, false, true]);
@@ -357,11 +370,99 @@ fn penalties_come_off_the_rewards() {
         penalty: Some(&[vec![0.25, 0.5], vec![-1.0]]),
         values: None,
         repeated: &[false; 2],
+        channels: &[],
     };
     let e = Estimator { baseline: Baseline::None, ..PLAIN };
     assert_eq!(e.of(&r).tokens, [vec![0.25, 0.25], vec![1.0]]);
     let e = Estimator { baseline: Baseline::Returns { gamma: 1.0 }, ..PLAIN };
     assert_eq!(e.of(&r).tokens, [vec![0.25, 0.5], vec![1.0]]);
+}
+
+/// A sequence of four tokens: right at its end, a penalty in its middle, a KL at each.
+const RIGHT: [f64; 4] = [0.0, 0.0, 0.0, 1.0];
+const AGAIN: [f64; 4] = [0.0, -0.05, -0.05, 0.0];
+const KL: [f64; 4] = [0.01, -0.02, 0.03, 0.04];
+
+fn channels(gammas: [f64; 2]) -> [Channel; 2] {
+    let of = |gamma, rewards: [f64; 4]| Channel { gamma, rewards: vec![rewards.to_vec()] };
+    [of(gammas[0], RIGHT), of(gammas[1], AGAIN)]
+}
+
+#[test]
+fn a_tokens_return_is_the_sum_over_channels() {
+    let of = |baseline, channels: &[Channel], penalty: Option<&[Vec<f64>]>, values: Option<&[Vec<f64>]>| {
+        let rewards = [0.9];
+        let r =
+            Rewarded { rewards: &rewards, group: &[0], lengths: &[4], penalty, values, repeated: &[false], channels };
+        Estimator { baseline, ..PLAIN }.of(&r)
+    };
+    let near = |a: &[f64], b: &[f64]| assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12), "{a:?} {b:?}");
+    // By hand: correctness 1 everywhere; repetition -0.05 (0.99 + 0.99^2), -0.05 (1 + 0.99), -0.05, 0.
+    let hand = [1.0 - 0.05 * (0.99 + 0.9801), 1.0 - 0.05 * 1.99, 0.95, 1.0];
+    let returns = Baseline::Returns { gamma: 1.0 };
+    near(&of(returns, &channels([1.0, 0.99]), None, None).tokens[0], &hand);
+    // The KL has the estimator's discount.
+    let kl = [KL.to_vec()];
+    let with_kl = of(returns, &channels([1.0, 0.99]), Some(&kl), None).tokens;
+    near(&with_kl[0], &(0..4).map(|t| hand[t] - KL[t..].iter().sum::<f64>()).collect::<Vec<_>>());
+    // With a value head, the same less the values; the head is to say the returns.
+    let values = [vec![0.5, 0.25, -1.0, 2.0]];
+    let gae = |lambda| Baseline::Gae { gamma: 1.0, lambda };
+    let a = of(gae(1.0), &channels([1.0, 0.99]), None, Some(&values));
+    near(&a.tokens[0], &(0..4).map(|t| hand[t] - values[0][t]).collect::<Vec<_>>());
+    near(&a.returns[0], &hand);
+    // Sweeps of both discounts, against sums of powers.
+    for (c, r) in [(1.0, 1.0), (1.0, 0.999), (0.999, 0.999), (0.999, 0.99), (0.99, 0.99)] {
+        let power = |x: &[f64; 4], g: f64, t: usize| (t..4).map(|u| g.powi((u - t) as i32) * x[u]).sum::<f64>();
+        let want: Vec<f64> = (0..4).map(|t| power(&RIGHT, c, t) + power(&AGAIN, r, t)).collect();
+        near(&of(returns, &channels([c, r]), None, None).tokens[0], &want);
+    }
+}
+
+#[test]
+fn equal_discounts_are_the_scalar_return_to_the_bit() {
+    let bits = |x: &[Vec<f64>]| x[0].iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let (values, kl) = ([vec![0.3, 0.1, 0.7, -0.2]], [KL.to_vec()]);
+    for gamma in [1.0, 0.97] {
+        for baseline in [Baseline::Returns { gamma }, Baseline::Gae { gamma, lambda: 0.95 }] {
+            for penalty in [None, Some(&kl[..])] {
+                let rewards = [0.1 + 0.7];
+                let last = |x: f64| Channel { gamma, rewards: vec![vec![0.0, 0.0, 0.0, x]] };
+                let of = |channels: &[Channel]| {
+                    let values = Some(&values[..]);
+                    let (group, lengths, repeated) = (&[0], &[4], &[false]);
+                    let r = Rewarded { rewards: &rewards, group, lengths, penalty, values, repeated, channels };
+                    let a = Estimator { baseline, ..PLAIN }.of(&r);
+                    (bits(&a.tokens), a.returns)
+                };
+                assert_eq!(of(&[last(0.1), last(0.7)]), of(&[]), "{baseline:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn discounts_that_an_estimator_has_no_use_for_are_refused() {
+    let fits = |method: &Method, specs: &[&str]| {
+        let limits = Limits { max_tokens: 64, command: std::time::Duration::from_secs(1) };
+        let specs: Vec<String> = specs.iter().map(|s| s.to_string()).collect();
+        method.fits(&Rewards::parse(&specs, limits).unwrap())
+    };
+    let (grpo, ppo) = (Method::grpo(), Method::named("ppo").unwrap());
+    let two = ["correct?gamma=1", "repeat?n=4&gamma=0.99"];
+    fits(&grpo, &["correct?gamma=1", "repeat"]).unwrap();
+    let e = fits(&grpo, &two).unwrap_err();
+    assert!(e.exit_code() == 2 && e.to_string().contains("the reward `repeat` has a discount"), "{e}");
+    fits(&Method::named("reinforce++").unwrap(), &two).unwrap();
+    let e = fits(&ppo, &two).unwrap_err();
+    assert!(e.exit_code() == 2 && e.to_string().contains("lambda is 0.95"), "{e}");
+    fits(&ppo, &["correct", "repeat?gamma=1"]).unwrap();
+    // The KL in the reward has the estimator's discount, 1.
+    assert!(fits(&ppo, &["correct?gamma=0.9", "repeat?gamma=0.9"]).is_err());
+    let free = Method { objective: Objective { kl: 0.0, ..ppo.objective }, ..ppo.clone() };
+    fits(&free, &["correct?gamma=0.9", "repeat?gamma=0.9"]).unwrap();
+    let e = Estimator { baseline: Baseline::Gae { gamma: 1.0, lambda: 1.0 }, ..ppo.estimator };
+    fits(&Method { estimator: e, ..ppo }, &two).unwrap();
 }
 
 #[test]

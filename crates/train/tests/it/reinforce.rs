@@ -7,16 +7,18 @@ use postgrad_base::cancel::Cancel;
 use postgrad_base::event::{Event, Memory, Sink};
 use postgrad_base::progress::Mode;
 use postgrad_base::{Error, Kind, Result};
-use postgrad_data::{Message, Place};
+use postgrad_data::{Example, Message, Place};
 use postgrad_nn::Decoder;
+use postgrad_nn::schedule::Decay;
 use postgrad_reason::ModelFolder;
 use postgrad_train::prompts::Prompt;
 use postgrad_train::rewards::{Function, Reward, Rewards, Said, Sample};
 use postgrad_train::rl::settings::NAMES;
-use postgrad_train::rl::{Extras, Method, OnPolicy, Shares};
+use postgrad_train::rl::{CurriculumSpec, Extras, Method, OnPolicy, Shares, Supervised, total_steps};
 use postgrad_train::run_dir::{RunDir, places};
-use postgrad_train::{Checkpoints, Outcome, Settings};
-use serde_json::{Value, json};
+use postgrad_train::source::InMemory;
+use postgrad_train::{Checkpoints, Outcome, Settings, Sft};
+use serde_json::{Map, Value, json};
 
 use crate::DiesAt;
 
@@ -41,7 +43,7 @@ fn prompts(m: &ModelFolder, n: usize) -> Vec<Prompt> {
                 text,
                 problem: None,
                 reference: None,
-                columns: Default::default(),
+                columns: Map::from_iter([("level".to_string(), json!(i % 3))]),
                 place: Place::default(),
             }
         })
@@ -73,6 +75,7 @@ struct Job<'a> {
     method: Method,
     settings: Settings,
     reward: Box<dyn Reward>,
+    second: Option<Box<dyn Reward>>,
     dir: Option<&'a Path>,
     cancel: Cancel,
     shuffle: bool,
@@ -85,6 +88,7 @@ impl Job<'_> {
             method: method(name),
             settings: settings(),
             reward: Box::new(Function("even".into(), even_tokens)),
+            second: None,
             dir: None,
             cancel: Cancel::new(),
             shuffle: false,
@@ -98,7 +102,8 @@ impl Job<'_> {
 
     fn run_with(self, model: &ModelFolder, sink: &mut dyn Sink, extras: Extras) -> Result<(Outcome, Shares)> {
         let dir = self.dir.map(RunDir::open).transpose()?;
-        let mut rewards = Rewards::new(vec![(self.reward, 1.0)]);
+        let mut rewards =
+            Rewards::new([Some(self.reward), self.second].into_iter().flatten().map(|r| (r, 1.0)).collect());
         OnPolicy {
             model,
             settings: &self.settings,
@@ -116,6 +121,61 @@ impl Job<'_> {
         }
         .run()
     }
+}
+
+/// The same reward twice, each half; perhaps with discounts of their own, perhaps at every token.
+struct Half(&'static str, Option<f64>, bool);
+
+impl Reward for Half {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn gamma(&self) -> Option<f64> {
+        self.1
+    }
+
+    fn score(&mut self, samples: &[Sample]) -> Result<Vec<Said>> {
+        let each = |s: &Sample| match self.2 {
+            false => Said::from(even_tokens(s).map(|r| r / 2.0)),
+            true => {
+                let share = 0.5 / s.tokens.len() as f64;
+                let tokens = s.tokens.iter().map(|t| if t % 2 == 0 { share } else { 0.0 }).collect();
+                Said { tokens, ..Said::default() }
+            }
+        };
+        Ok(samples.iter().map(each).collect())
+    }
+}
+
+fn run_halves(name: &str, gammas: [Option<f64>; 2], dense: bool, shuffle: bool) -> (Vec<u32>, Vec<f64>) {
+    let (m, mut events) = (model(), Memory::default());
+    let reward = Box::new(Half("a", gammas[0], dense));
+    let job = Job { reward, second: Some(Box::new(Half("b", gammas[1], false))), shuffle, ..Job::new(name) };
+    job.run(&m, &mut events).unwrap();
+    (bits(&m.decoder), figures(&events, "reward"))
+}
+
+#[test]
+fn discounts_and_values_at_tokens_reach_the_update() {
+    for name in ["reinforce++", "ppo"] {
+        let none = run_halves(name, [None, None], false, false);
+        assert!(
+            run_halves(name, [Some(1.0), Some(1.0)], false, false) == none,
+            "{name}: the estimator's discount is 1"
+        );
+        let (dense, _) = run_halves(name, [None, None], true, false);
+        assert!(dense != none.0, "{name}: where a reward falls matters");
+    }
+    let own = run_halves("reinforce++", [Some(0.5), None], false, false);
+    assert!(own.0 != run_halves("reinforce++", [None, None], false, false).0);
+    // A group baseline takes the sum: halves at tokens differ from halves at the end by rounding alone.
+    let (a, b) =
+        (run_halves("grpo", [None, None], true, false).1, run_halves("grpo", [None, Some(1.0)], false, false).1);
+    assert!((a[0] - b[0]).abs() < 1e-9, "{a:?} {b:?}");
+    // The control deals whole samples' rewards out, to the last tokens.
+    let shuffled = run_halves("reinforce++", [None, None], false, true);
+    assert!(run_halves("reinforce++", [Some(1.0), None], false, true) == shuffled);
 }
 
 fn figures(events: &Memory, field: &str) -> Vec<f64> {
@@ -329,13 +389,138 @@ fn a_watch_sees_the_policy_before_the_first_iteration_and_after_each() {
     };
     let mut job = Job::new("grpo");
     job.method.minibatches = 2;
-    job.run_with(&m, &mut Memory::default(), Extras { watch: Some(Box::new(watch)) }).unwrap();
+    job.run_with(&m, &mut Memory::default(), Extras { watch: Some(Box::new(watch)), ..Extras::default() }).unwrap();
     assert_eq!(seen.iter().map(|s| s.0).collect::<Vec<_>>(), [0, 2, 4, 6, 8]);
     assert!(seen[0].1 == start && seen[4].1 == bits(&m.decoder) && seen[1].1 != start);
 
     let refuses = |step: u64, _: &Decoder| if step == 2 { Err(Error::work("no room")) } else { Ok(()) };
-    let e = Job::new("grpo").run_with(&model(), &mut Memory::default(), Extras { watch: Some(Box::new(refuses)) });
+    let e = Job::new("grpo").run_with(
+        &model(),
+        &mut Memory::default(),
+        Extras { watch: Some(Box::new(refuses)), ..Extras::default() },
+    );
     assert!(e.unwrap_err().to_string().contains("no room"));
+}
+
+fn curriculum(spec: &str, m: &ModelFolder) -> Extras<'static> {
+    let spec = CurriculumSpec::parse(spec).unwrap();
+    Extras { curriculum: Some(spec.over(&prompts(m, 10), settings().seed).unwrap()), ..Extras::default() }
+}
+
+#[test]
+fn a_curriculum_is_logged_and_goes_on_to_the_bit() {
+    for (name, spec) in [("grpo", "sec?by=level&temperature=0.2"), ("dapo", "sec?by=level&signal=progress")] {
+        let (whole, mut events) = (model(), Memory::default());
+        counting(name, None, None).run_with(&whole, &mut events, curriculum(spec, &whole)).unwrap();
+        let n = [0, 1, 2].map(|arm| figures(&events, &format!("arm.{arm}.n")));
+        assert!(n[0].len() == 4 && (0..4).all(|i| n[0][i] + n[1][i] + n[2][i] >= 4.0), "{n:?}");
+        for arm in 0..3 {
+            let (q, p) = (figures(&events, &format!("arm.{arm}.q")), figures(&events, &format!("arm.{arm}.p")));
+            assert!(q[0] == 0.0 && p[0] == 1.0 / 3.0, "the first draw is before any update of Q");
+        }
+        let q: Vec<f64> = (0..3).map(|arm| figures(&events, &format!("arm.{arm}.q"))[1]).collect();
+        assert!((0..3).all(|arm| (n[arm][0] > 0.0) == (q[arm] != 0.0)), "{name}: {q:?} of {n:?}");
+        // Killed in a rollout and between two updates.
+        for (dies, step) in [(Some(3), 99), (None, 7)] {
+            let folder = tempfile::tempdir().unwrap();
+            let m = model();
+            let died = counting(name, dies, Some(folder.path())).run_with(&m, &mut DiesAt(step), curriculum(spec, &m));
+            assert!(died.is_err());
+            let (again, mut rest) = (model(), Memory::default());
+            counting(name, None, Some(folder.path())).run_with(&again, &mut rest, curriculum(spec, &again)).unwrap();
+            assert!(bits(&again.decoder) == bits(&whole.decoder), "{name}: reward {dies:?}, step {step}");
+            let (rest, all) = (figures(&rest, "arm.1.q"), figures(&events, "arm.1.q"));
+            assert_eq!(rest, all[all.len() - rest.len()..]);
+        }
+    }
+}
+
+#[test]
+fn passes_named_are_passes_by_default() {
+    let (plain, named) = (model(), model());
+    Job::new("grpo").run(&plain, &mut Memory::default()).unwrap();
+    Job::new("grpo").run_with(&named, &mut Memory::default(), curriculum("passes", &named)).unwrap();
+    assert!(bits(&plain.decoder) == bits(&named.decoder));
+}
+
+#[test]
+fn equal_rewards_leave_a_curriculum_where_it_was() {
+    let m = model();
+    let mut events = Memory::default();
+    let job = Job { reward: Box::new(Function("constant".into(), |_: &Sample| Some(0.3))), ..Job::new("grpo") };
+    job.run_with(&m, &mut events, curriculum("sec?by=level", &m)).unwrap();
+    for arm in 0..3 {
+        assert!(figures(&events, &format!("arm.{arm}.p")).iter().all(|p| *p == 1.0 / 3.0));
+    }
+}
+
+fn answered(m: &ModelFolder) -> Vec<Example> {
+    let text = |i: usize| m.renderer.tokenizer().encode(&format!("What is {i}+2? It is {}.", i + 2)).unwrap();
+    let mut all: Vec<Example> = (0..7).map(|i| Example::new(text(i * 13))).collect();
+    all.iter_mut().for_each(|e| e.weights[..3].fill(0.0));
+    all
+}
+
+#[test]
+fn with_equal_rewards_supervised_updates_are_those_of_plain_sft_to_the_bit() {
+    let (mixed, plain) = (model(), model());
+    let examples = answered(&mixed);
+    let supervised = Some(Supervised { examples: &examples, every: 2, batch: 3 });
+    let mut events = Memory::default();
+    let mut job = Job { reward: Box::new(Function("constant".into(), |_: &Sample| Some(0.3))), ..Job::new("dr-grpo") };
+    job.settings = Settings { steps: Some(12), decay: Decay::Constant, warmup: 0.0, micro_tokens: 40, ..job.settings };
+    let settings = Settings { steps: Some(4), batch: 3, checkpoints: Checkpoints::LastOnly, ..job.settings.clone() };
+    let (outcome, _) = job.run_with(&mixed, &mut events, Extras { supervised, ..Extras::default() }).unwrap();
+    assert_eq!(outcome.steps, 12, "two iterations of one update and a supervised one, four times");
+    let mut source = InMemory::new(examples.clone(), Supervised::order(settings.seed));
+    let mut sft_events = Memory::default();
+    Sft {
+        decoder: &plain.decoder,
+        settings: &settings,
+        groups: None,
+        source: &mut source,
+        evals: vec![],
+        sink: &mut sft_events,
+        cancel: Cancel::new(),
+        progress: Mode::Quiet,
+        dir: None,
+        sampler: None,
+        select: None,
+        edit_grads: None,
+        constrain: None,
+    }
+    .run()
+    .unwrap();
+    assert!(bits(&mixed.decoder) == bits(&plain.decoder) && bits(&plain.decoder) != bits(&model().decoder));
+    assert_eq!(figures(&events, "sft_loss"), figures(&sft_events, "loss"));
+    assert_eq!((figures(&events, "loss").len(), figures(&events, "sft_loss").len()), (8, 4));
+}
+
+#[test]
+fn a_run_with_supervised_updates_goes_on_to_the_bit_and_rounds_its_steps() {
+    let start = |m: &ModelFolder, dir: Option<&Path>, sink: &mut dyn Sink| {
+        let examples = answered(m);
+        let supervised = Some(Supervised { examples: &examples, every: 2, batch: 3 });
+        let mut job = counting("grpo", None, dir);
+        job.settings.checkpoints = Checkpoints::Every(5);
+        job.run_with(m, sink, Extras { supervised, ..Extras::default() })
+    };
+    let (whole, mut events) = (model(), Memory::default());
+    // Iterations of four updates, and a supervised one after two: 4, 9, 13, 18 are whole.
+    assert_eq!(start(&whole, None, &mut events).unwrap().0.steps, 18);
+    assert_eq!(figures(&events, "sft_loss").len(), 2);
+    for step in [7, 9, 11] {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(start(&model(), Some(folder.path()), &mut DiesAt(step)).is_err());
+        let again = model();
+        start(&again, Some(folder.path()), &mut Memory::default()).unwrap();
+        assert!(bits(&again.decoder) == bits(&whole.decoder), "step {step}");
+    }
+    let (settings, method) = (settings(), counting("grpo", None, None).method);
+    let total = |steps| total_steps(&Settings { steps: Some(steps), ..settings.clone() }, &method, 10, Some(2));
+    assert_eq!([1, 4, 5, 9, 10, 13, 18, 19].map(total), [4, 4, 9, 9, 13, 13, 18, 22]);
+    let passes = Settings { steps: None, epochs: 2.0, ..settings.clone() };
+    assert_eq!(total_steps(&passes, &method, 10, Some(2)), 22, "five iterations");
 }
 
 #[test]
@@ -345,4 +530,8 @@ fn other_settings_are_kept_out() {
     run("grpo").unwrap();
     let e = run("dr-grpo").unwrap_err();
     assert!(e.exit_code() == 2 && e.to_string().contains("other settings"), "{e}");
+    let m = model();
+    let job = Job { dir: Some(folder.path()), ..Job::new("grpo") };
+    let e = job.run_with(&m, &mut Memory::default(), curriculum("sec?by=level", &m)).unwrap_err();
+    assert!(e.exit_code() == 2 && e.to_string().contains("curriculum was null"), "{e}");
 }

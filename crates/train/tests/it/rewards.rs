@@ -6,7 +6,7 @@ use postgrad_base::Result;
 use postgrad_data::{Message, Place};
 use postgrad_train::prompts::{self, Prompt};
 use postgrad_train::rewards::named::{Cosine, overlong, repeated_share, repeated_tokens};
-use postgrad_train::rewards::{Limits, Rewarded, Rewards, Sample};
+use postgrad_train::rewards::{Limits, Reward, Rewarded, Rewards, Said, Sample};
 use serde_json::{Map, Value, json};
 
 use crate::preference::renderer;
@@ -92,6 +92,57 @@ fn formats_and_tags() {
 }
 
 #[test]
+fn repeated_n_grams_cost_at_their_tokens() {
+    let p = prompt(Some("4"));
+    let of = |spec: &str, tokens: &[u32]| {
+        let sample = Sample { prompt: &p, completion: "\\boxed{4}", tokens, truncated: false, step: 0 };
+        parse(&[spec, "correct:2"]).unwrap().score(&[sample]).unwrap().remove(0)
+    };
+    // a b a b a b: the pairs at 2, 3 and 4 were there before, so that tokens 2 to 5 cost, once each.
+    let r = of("repeat?n=2&penalty=0.25", &[7, 8, 7, 8, 7, 8]);
+    assert_eq!(r.values, [vec![0.0, 0.0, -0.25, -0.25, -0.25, -0.25], vec![0.0, 0.0, 0.0, 0.0, 0.0, 2.0]]);
+    assert_eq!((r.total, r.parts), (1.0, vec![Some(-1.0), Some(1.0)]));
+    assert_eq!(of("repeat?n=2&penalty=0.25:0.5", &[7, 8, 7, 8]).values[0], [0.0, 0.0, -0.125, -0.125]);
+    assert_eq!(of("repeat?n=2&penalty=0.25", &[7, 8, 9]).values[0], [0.0; 3]);
+    assert_eq!(of("repeat", &[7; 39]).total, 2.0, "shorter than an n-gram");
+    assert_eq!(of("repeat?n=2&penalty=0.25&only_start", &[7; 5]).values[0], [0.0, -0.25, -0.25, -0.25, -0.25]);
+    let discounts = parse(&["correct?gamma=1", "repeat?gamma=0.99", "format"]).unwrap().discounts();
+    assert_eq!(discounts, [Some(1.0), Some(0.99), None]);
+    assert!(parse(&["correct?gamma=1.5"]).is_err() && parse(&["repeat?gamma=-1"]).is_err());
+}
+
+#[test]
+fn values_of_tokens_are_checked() {
+    struct Short;
+    impl Reward for Short {
+        fn name(&self) -> &str {
+            "short"
+        }
+        fn score(&mut self, samples: &[Sample]) -> Result<Vec<Said>> {
+            Ok(samples.iter().map(|_| Said { tokens: vec![1.0], ..Said::default() }).collect())
+        }
+    }
+    let p = prompt(None);
+    let sample = Sample { prompt: &p, completion: "", tokens: &[1, 2], truncated: false, step: 0 };
+    let e = Rewards::new(vec![(Box::new(Short), 1.0)]).score(&[sample]).unwrap_err().to_string();
+    assert!(e.contains("`short` gave 1 values to a sample of 2 tokens"), "{e}");
+}
+
+#[test]
+fn the_classic_reward_of_long_thoughts() {
+    // Yeo 2025's classic: 1, 0, and 0 for all that came within 16 tokens of the longest.
+    let p = prompt(Some("4"));
+    let of = |spec: &str, text: &str, n: usize| one(spec, &p, text, n, false).total;
+    let classic = "correct?over=0&near=16";
+    for (text, n, want) in [("\\boxed{4}", 83, 1.0), ("\\boxed{4}", 84, 0.0), ("\\boxed{5}", 83, 0.0)] {
+        assert_eq!(of(classic, text, n), want, "{text} {n}");
+    }
+    assert_eq!(of("correct?over=-2&near=10&max=60", "\\boxed{5}", 50), -2.0);
+    assert_eq!(of("correct", "\\boxed{4}", 100), 1.0, "it ended with its last token");
+    assert!(parse(&["correct?near=3"]).err().unwrap().to_string().contains("need `over`"));
+}
+
+#[test]
 fn lengths_along_a_cosine() {
     // Yeo 2025's defaults.
     let c = Cosine { max: 100.0, right: (2.0, 1.0), wrong: (-10.0, 0.0), over: -10.0, near: 16.0 };
@@ -103,6 +154,14 @@ fn lengths_along_a_cosine() {
     assert!(near(c.of(84, true), -10.0) && c.of(83, true) > 1.0, "the margin");
     assert!(c.of(20, true) > c.of(60, true) && c.of(20, false) < c.of(60, false), "short right, long wrong");
     assert!(near(c.along(1e9, c.right), 1.0), "lengths end at the maximum");
+    // Its variants A, B and C: values at no tokens, at half of them, at all.
+    for (right, wrong) in [((0.0, 10.0), (0.0, 0.0)), ((6.0, 5.0), (-10.0, 0.0)), ((10.0, 9.0), (-10.0, 0.0))] {
+        let v = Cosine { right, wrong, ..c };
+        for (is_right, (short, long)) in [(true, right), (false, wrong)] {
+            assert!(near(v.of(0, is_right), short) && near(v.of(50, is_right), (short + long) / 2.0));
+            assert!(near(v.along(100.0, (short, long)), long) && near(v.of(84, is_right), -10.0));
+        }
+    }
     let p = prompt(Some("4"));
     assert!(near(one("cosine", &p, "\\boxed{4}", 50, false).total, 0.75));
     assert!(near(one("cosine", &p, "\\boxed{5}", 50, false).total, -0.75));
