@@ -10,16 +10,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use postgrad_base::event::{Event, Sink};
-use postgrad_base::{Context, Error, Result, jsonl};
+use postgrad_base::{Error, Result, jsonl};
 use postgrad_data::record::Layout;
 use postgrad_nn::Decoder;
 use postgrad_nn::checkpoint::Dtype;
-use postgrad_nn::optim::{Kind as Optimizer, name_matches};
+use postgrad_nn::optim::Kind as Optimizer;
 use postgrad_nn::schedule::Decay;
 use postgrad_reason::ModelFolder;
 use postgrad_train::prompts;
 use postgrad_train::rewards::{Limits, Rewards};
-use postgrad_train::rl::{Extras, Method, OnPolicy};
+use postgrad_train::rl::{CurriculumSpec, Extras, Method, OnPolicy, Supervised};
 use postgrad_train::run_dir::RunDir;
 use postgrad_train::sft::Ended;
 use postgrad_train::{Checkpoints, Settings};
@@ -74,6 +74,12 @@ pub struct Config {
     /// L2 norm of gradients; 0 switches clipping off.
     #[serde(default = "one")]
     pub clip: f64,
+    /// Which prompts come next, as `--curriculum` takes it: passes, `ordered?by=steps`, `sec?by=steps`, ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curriculum: Option<String>,
+    /// Supervised updates between the iterations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supervised: Option<Lessons>,
     /// A control: each iteration's rewards are dealt out anew among its samples.
     #[serde(default)]
     pub shuffle_rewards: bool,
@@ -87,30 +93,31 @@ pub struct Config {
     pub micro_tokens: usize,
 }
 
+/// Examples to learn from between iterations.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lessons {
+    pub data: Inputs,
+    /// Iterations between two updates.
+    #[serde(default = "every")]
+    pub every: u64,
+    /// Examples an update.
+    #[serde(default = "batch")]
+    pub batch: usize,
+}
+
+fn every() -> u64 {
+    1
+}
 fn grpo() -> String {
     "grpo".into()
 }
 fn correct() -> Vec<String> {
     vec!["correct".into()]
 }
-fn batch() -> usize {
-    16
-}
-fn warmup() -> f64 {
-    0.03
-}
 fn constant() -> Decay {
     Decay::Constant
 }
-fn one() -> f64 {
-    1.0
-}
-fn micro_tokens() -> usize {
-    4096
-}
-
-/// The name of a fresh adapter.
-const ADAPTER: &str = "tuned";
 
 /// How long a reward's program may take for one rollout.
 const COMMAND: Duration = Duration::from_secs(120);
@@ -127,6 +134,15 @@ impl Config {
 
     fn rewards(&self, max_tokens: usize) -> Result<Rewards> {
         Rewards::parse(&self.rewards, Limits { max_tokens, command: COMMAND })
+    }
+
+    fn trainable(&self) -> Trainable<'_> {
+        let Self { model, lora, train, .. } = self;
+        Trainable { model, lora: lora.as_ref(), train, freeze: &[], select: None }
+    }
+
+    fn curriculum(&self) -> Result<Option<CurriculumSpec>> {
+        self.curriculum.as_deref().map(CurriculumSpec::parse).transpose()
     }
 
     fn settings(&self, seed: u64) -> Settings {
@@ -171,7 +187,8 @@ impl Stage for Rl {
 
     fn check(config: &Config) -> Result<()> {
         let method = config.method()?;
-        config.rewards(method.max_tokens)?;
+        method.fits(&config.rewards(method.max_tokens)?)?;
+        config.curriculum()?;
         if let Some(late) = config.snapshots.iter().find(|n| **n > config.steps) {
             return Err(Error::usage(format!("a snapshot at step {late} of {}", config.steps)));
         }
@@ -191,8 +208,15 @@ impl Stage for Rl {
         let files: Vec<String> = cx.files(&config.data, "records")?.iter().map(|f| f.display().to_string()).collect();
         let prompts = prompts::read(&files, &Layout::default(), &model.renderer, room)?;
         let mut rewards = config.rewards(method.max_tokens)?;
+        let curriculum = config.curriculum()?.map(|c| c.over(&prompts, settings.seed)).transpose()?;
+        let lessons = match &config.supervised {
+            Some(l) => examples(&model, &l.data, settings.max_len, cx)?,
+            None => vec![],
+        };
+        let of = |l: &Lessons| Supervised { examples: &lessons, every: l.every, batch: l.batch };
+        let supervised = config.supervised.as_ref().map(of);
         let all = model.decoder.parameter_count();
-        make_trainable(&mut model, &config, cx)?;
+        config.trainable().begin(&mut model, cx)?;
         let trained: usize = model.decoder.params().iter().map(|p| p.len()).sum();
 
         let dir = RunDir::held(&cx.out)?;
@@ -217,7 +241,7 @@ impl Stage for Rl {
             cancel: cx.cancel.clone(),
             progress: cx.progress,
             dir: Some(&dir),
-            extras: Extras { watch: Some(Box::new(watch)) },
+            extras: Extras { watch: Some(Box::new(watch)), curriculum, supervised },
         }
         .run()?;
         if outcome.ended == Ended::Budget {
@@ -236,31 +260,14 @@ impl Stage for Rl {
         // Sampled once (2 N a token), read once for the gradients (2 N), and back (2 N, and 2 of what is trained).
         cx.spend("flops", outcome.tokens * (6 * all + 2 * trained) as u64);
         cx.write_rows(&rows)?;
-        let left = cx.out.join("checkpoints");
-        std::fs::remove_dir_all(&left).context(|| format!("cannot remove {}", left.display()))
+        sweep(cx)
     }
-}
-
-fn make_trainable(model: &mut ModelFolder, config: &Config, cx: &Cx) -> Result<()> {
-    if !model.decoder.adapters.is_empty() {
-        return Err(Error::usage(format!("`{}` is an adapter", config.model))
-            .help("merge it first, or tune all weights before"));
-    }
-    if let Some(lora) = &config.lora {
-        return model.decoder.add_lora(ADAPTER, lora.spec(), &cx.stream("tune").child("adapter"));
-    }
-    model.decoder.weights.train(|name| config.train.is_empty() || config.train.iter().any(|p| name_matches(p, name)));
-    if model.decoder.params().is_empty() {
-        return Err(Error::usage("`train` leaves nothing to train"));
-    }
-    Ok(())
 }
 
 /// The adapter that is trained, or the whole model.
 fn save(model: &ModelFolder, decoder: &Decoder, to: &Path) -> Result<()> {
     let now = ModelFolder { decoder: decoder.clone(), ..model.clone() };
-    let trained = decoder.adapters.iter().find(|a| a.name == ADAPTER);
-    let Some(adapter) = trained else { return now.save(to, Dtype::F32) };
+    let Some(adapter) = decoder.adapters.last() else { return now.save(to, Dtype::F32) };
     let base = std::path::absolute(&model.dir).unwrap_or_else(|_| model.dir.clone());
     now.save_adapter(adapter, to, &base.display().to_string())
 }

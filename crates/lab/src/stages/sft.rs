@@ -140,7 +140,7 @@ impl Stage for Sft {
         let all_of = || model.decoder.params().iter().map(|p| p.len()).sum();
         let trained: usize = selection.as_ref().map_or_else(all_of, |s| s.share().parameters);
         let with_gradient = selection.as_ref().map_or(trained, |s| s.share().with_gradient);
-        let examples = examples(&model, &config, cx)?;
+        let examples = examples(&model, &config.data, config.max_len, cx)?;
         let mut source = InMemory::new(examples, cx.stream("data").child("order"));
 
         let dir = RunDir::held(&cx.out)?;
@@ -184,19 +184,6 @@ impl Stage for Sft {
         cx.write_rows(&[Item { item: "run".into(), cluster: None, metrics }])?;
         sweep(cx)
     }
-}
-
-fn examples(model: &ModelFolder, config: &Config, cx: &Cx) -> Result<Vec<Example>> {
-    let renderer = Arc::new(model.renderer.clone());
-    let mut all = Vec::new();
-    for input in config.data.list() {
-        let spec = postgrad_data::DataSpec { max_len: config.max_len, ..cx.data(input)? };
-        let mut data = Dataset::open(spec, renderer.clone())?;
-        while let Some(example) = data.next_example()? {
-            all.push(example);
-        }
-    }
-    Ok(all)
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! What stages that tune a model have in common: their data, what of the model they train, what they leave behind.
 
+use std::sync::Arc;
+
 use postgrad_base::{Context, Error, Result};
+use postgrad_data::{DataSpec, Dataset, Example};
 use postgrad_nn::LoraSpec;
 use postgrad_nn::checkpoint::Dtype;
 use postgrad_nn::delta::Delta;
@@ -72,6 +75,19 @@ pub(super) fn max_len() -> usize {
 }
 pub(super) fn micro_tokens() -> usize {
     4096
+}
+
+/// All examples of some data sets, in the order of their files; longer ones than `max_len` tokens are left out.
+pub(super) fn examples(model: &ModelFolder, data: &Inputs, max_len: usize, cx: &Cx) -> Result<Vec<Example>> {
+    let renderer = Arc::new(model.renderer.clone());
+    let mut all = Vec::new();
+    for input in data.list() {
+        let mut data = Dataset::open(DataSpec { max_len, ..cx.data(input)? }, renderer.clone())?;
+        while let Some(example) = data.next_example()? {
+            all.push(example);
+        }
+    }
+    Ok(all)
 }
 
 /// What of a model a stage trains.
