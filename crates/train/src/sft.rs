@@ -314,22 +314,8 @@ impl Sft<'_> {
             if let Some(c) = corrupt {
                 c.hide(&mut pass, &micros[i], &spots[i], self.decoder);
             }
-            let hidden = self.decoder.hidden(&batch.tokens, &Walk::Tape(&pass));
-            let head = self.decoder.head();
-            let ce = ops::cross_entropy(
-                &hidden,
-                &head,
-                &batch.targets,
-                &batch.weights,
-                normaliser as f32,
-                CeOptions::default(),
-            );
-            drop(hidden);
-            loss += ce.loss.item() as f64;
+            loss += forward_backward(self.decoder, batch, &pass, normaliser);
             tokens += batch.tokens_real as u64;
-            if ce.loss.needs_grad() {
-                backward(&ce.loss);
-            }
         }
         Ok((loss, tokens))
     }
@@ -389,6 +375,18 @@ impl Sft<'_> {
         dir.prune(self.settings.keep, best)?;
         self.sink.emit(&Event::new("checkpoint", state.step).with("path", path.display().to_string()))
     }
+}
+
+/// One pass forward and backward: its summed loss over the normaliser.
+pub(crate) fn forward_backward(decoder: &Decoder, batch: &Batch, pass: &Pass, normaliser: f64) -> f64 {
+    let hidden = decoder.hidden(&batch.tokens, &Walk::Tape(pass));
+    let (head, options) = (decoder.head(), CeOptions::default());
+    let ce = ops::cross_entropy(&hidden, &head, &batch.targets, &batch.weights, normaliser as f32, options);
+    drop(hidden);
+    if ce.loss.needs_grad() {
+        backward(&ce.loss);
+    }
+    ce.loss.item() as f64
 }
 
 /// Row factors of the adapters in training, where an example has a scale of its own; without trained adapters, of the last.

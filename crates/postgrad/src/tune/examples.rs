@@ -150,7 +150,7 @@ impl EvalData {
             set.push(record, examples);
         }
         if set.is_empty() {
-            return Err(Error::usage("the evaluation data has no usable example"));
+            return Err(Error::usage("the data has no usable example"));
         }
         Ok(set)
     }

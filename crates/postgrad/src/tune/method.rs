@@ -11,7 +11,7 @@ use postgrad_train::preference::loss::NAMES as LOSSES;
 use postgrad_train::preference::{Length, Loss};
 use postgrad_train::rewards::{Limits, Rewards};
 use postgrad_train::rl::settings::NAMES as METHODS;
-use postgrad_train::rl::{CurriculumSpec, KlKind, KlPlace, Method};
+use postgrad_train::rl::{Baseline, CurriculumSpec, KlKind, KlPlace, Method};
 
 use crate::model::OwnSettings;
 use crate::tune::args::{Switch, TuneArgs, duration};
@@ -71,7 +71,7 @@ pub enum KlPlaceName {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Reinforcement methods")]
 pub struct ReinforceArgs {
-    /// NAME[?key=value&...][:weight], several times: correct, partial, format, tags, cosine, overlong, repetition, or
+    /// NAME[?key=value&...][:weight], several times: correct, partial, format, tags, cosine, overlong, repetition, repeat, or
     /// exec:COMMAND, your own program [default: correct]
     #[arg(long, value_name = "REWARD")]
     pub reward: Vec<String>,
@@ -93,6 +93,12 @@ pub struct ReinforceArgs {
     /// Of the rollouts
     #[arg(long, value_name = "P")]
     pub top_p: Option<f32>,
+    /// Discount of rewards, where the method has returns (reinforce++, ppo); a reward may have its own (correct?gamma=1)
+    #[arg(long, value_name = "X")]
+    pub gamma: Option<f64>,
+    /// Lambda of generalised advantages (ppo)
+    #[arg(long, value_name = "X")]
+    pub lambda: Option<f64>,
     /// Factor on the KL to the reference policy; 0 is off
     #[arg(long, value_name = "X")]
     pub kl: Option<f64>,
@@ -130,6 +136,12 @@ pub struct ReinforceArgs {
     /// [default: passes]
     #[arg(long, value_name = "CURRICULUM")]
     pub curriculum: Option<String>,
+    /// Answered examples for a supervised update after every --sft-every iterations
+    #[arg(long, num_args = 1.., requires = "sft_every", value_name = "DATA")]
+    pub sft_data: Vec<String>,
+    /// Iterations between supervised updates
+    #[arg(long, requires = "sft_data", value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub sft_every: Option<u64>,
     /// A control: deal out each rollout's rewards anew among its samples
     #[arg(long)]
     pub shuffle_rewards: bool,
@@ -224,6 +236,8 @@ impl ReinforceArgs {
             ("--max-tokens", self.max_tokens.is_some()),
             ("--temperature", self.temperature.is_some()),
             ("--top-p", self.top_p.is_some()),
+            ("--gamma", self.gamma.is_some()),
+            ("--lambda", self.lambda.is_some()),
             ("--kl", self.kl.is_some()),
             ("--kl-kind", self.kl_kind.is_some()),
             ("--kl-place", self.kl_place.is_some()),
@@ -236,6 +250,7 @@ impl ReinforceArgs {
             ("--dynamic-rounds", self.dynamic_rounds.is_some()),
             ("--mask-truncated", self.mask_truncated),
             ("--curriculum", self.curriculum.is_some()),
+            ("--sft-data", !self.sft_data.is_empty()),
             ("--shuffle-rewards", self.shuffle_rewards),
             ("--no-guard", self.no_guard),
         ])
@@ -250,6 +265,7 @@ impl ReinforceArgs {
         set(&mut m.minibatches, self.minibatches);
         set(&mut m.dynamic_rounds, self.dynamic_rounds);
         m.mask_truncated |= self.mask_truncated;
+        self.discounts(&mut m.estimator.baseline)?;
         let o = &mut m.objective;
         set(&mut o.kl, self.kl);
         set(&mut o.entropy, self.entropy);
@@ -271,6 +287,27 @@ impl ReinforceArgs {
         let m = m.settle();
         m.check()?;
         Ok(m)
+    }
+
+    /// `--gamma` and `--lambda`, which not every baseline has.
+    fn discounts(&self, baseline: &mut Baseline) -> Result<()> {
+        let (own_gamma, own_lambda) = match baseline {
+            Baseline::Returns { gamma } => (Some(gamma), None),
+            Baseline::Gae { gamma, lambda } => (Some(gamma), Some(lambda)),
+            _ => (None, None),
+        };
+        for (flag, to, from) in [("--gamma", own_gamma, self.gamma), ("--lambda", own_lambda, self.lambda)] {
+            match (to, from) {
+                (Some(to), Some(x)) => *to = x,
+                (None, Some(_)) => {
+                    return Err(Error::usage(format!("the method has no {}", &flag[2..]))
+                        .at(flag)
+                        .help("reinforce++ and ppo give each token a return, with --gamma; ppo has --lambda"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     pub fn curriculum(&self) -> Result<CurriculumSpec> {

@@ -1,11 +1,12 @@
 //! `tune --method grpo` and its family: from prompts and rewards to a run's folder.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use postgrad_base::progress::Mode;
 use postgrad_base::{Error, Result, Stream};
 use postgrad_data::record::Layout;
-use postgrad_data::{Columns, Kind as RecordKind, Roles};
+use postgrad_data::{Columns, Example, Kind as RecordKind, Roles};
 use postgrad_lab::table::grouped;
 use postgrad_nn::Decoder;
 use postgrad_nn::logits::Rules;
@@ -13,7 +14,7 @@ use postgrad_reason::ModelFolder;
 use postgrad_reason::generate::{Options, answers};
 use postgrad_train::prompts::{self, Prompt};
 use postgrad_train::rewards::{Rewards, Sample};
-use postgrad_train::rl::{CurriculumSpec, Extras, Method, OnPolicy, total_steps};
+use postgrad_train::rl::{CurriculumSpec, Extras, Method, OnPolicy, Supervised, total_steps};
 use postgrad_train::run_dir::RunDir;
 use postgrad_train::{Checkpoints, Settings};
 use serde_json::json;
@@ -23,6 +24,7 @@ use crate::frame::{App, say};
 use crate::model::{OwnSettings, resolve_model};
 use crate::task_rows::Side;
 use crate::tune::args::TuneArgs;
+use crate::tune::examples::EvalData;
 use crate::tune::method;
 use crate::tune::session::{Session, Tuned};
 use crate::tune::{config, dtype, finish, place, prepare, session, told};
@@ -44,6 +46,7 @@ pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
         return Err(Error::usage(format!("--max-tokens is {max}, the model's context {context}")));
     }
     let mut rewards = args.reinforce.rewards(way.max_tokens)?;
+    way.fits(&rewards)?;
     let spec = args.reinforce.curriculum()?;
     let (train, exam) = data(args, &model, context - way.max_tokens)?;
     if args.reinforce.try_reward {
@@ -51,32 +54,13 @@ pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
     }
     let curriculum = spec.over(&train, settings.seed).map_err(|e| e.at("--curriculum"))?;
     prepare(&mut model, args, full)?;
-    let (steps, warnings) = (total_steps(&settings, &way, train.len()), model.warnings.clone());
-    let trainable: usize = model.decoder.params().iter().map(|p| p.len()).sum();
-    let plan = json!({"method": args.method, "way": way, "rewards": rewards.specs(), "curriculum": spec, "settings": settings,
-        "steps": steps, "prompts": train.len(), "eval_prompts": exam.len(), "trained_parameters": trainable,
-        "parameters": model.decoder.parameter_count()});
-    let o = &way.objective;
-    let text = [
-        (
-            "method",
-            format!(
-                "{}: {} samples a prompt, {} tokens at most, KL {}, clip {:?}",
-                args.method, way.group, way.max_tokens, o.kl, o.clip
-            ),
-        ),
-        ("rewards", rewards.specs().join(", ")),
-        (
-            "trained",
-            format!("{} of {} parameters", grouped(trainable as u64), grouped(model.decoder.parameter_count() as u64)),
-        ),
-        ("data", format!("{} prompts, {} to be asked before and after", train.len(), exam.len())),
-        (
-            "steps",
-            format!("{} of {} prompts, learning rate {:e}, {:?}", steps, settings.batch, settings.lr, settings.decay),
-        ),
-    ];
-    if told(args, app, &plan, &text, &warnings)? {
+    let answered = supervised(args, &model, &settings)?;
+    let steps = total_steps(&settings, &way, train.len(), args.reinforce.sft_every);
+    let plan =
+        Plan { way: &way, rewards: rewards.specs(), spec: &spec, settings: &settings, steps, answered: answered.len() };
+    let warnings = model.warnings.clone();
+    let (value, text) = plan.told(args, &model, train.len(), exam.len());
+    if told(args, app, &value, &text, &warnings)? {
         return Ok(());
     }
     if args.checkpoints.is_none() {
@@ -86,6 +70,9 @@ pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
     if spec != CurriculumSpec::Passes {
         own["curriculum"] = json!(spec);
     }
+    if let Some(every) = args.reinforce.sft_every {
+        own["supervised"] = json!({"data": args.reinforce.sft_data, "every": every});
+    }
     let (store, folder) = place(args)?;
     let session = Session {
         config: config(args, full, &settings, own)?,
@@ -94,6 +81,8 @@ pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
         dtype: dtype(args, &model)?,
         ..session(args, app, &settings, if full { Tuned::Full } else { Tuned::Lora })
     };
+    let of = |every| Supervised { examples: &answered, every, batch: settings.batch };
+    let supervised = args.reinforce.sft_every.map(of);
     let verdicts: RefCell<Vec<Vec<bool>>> = RefCell::new(Vec::new());
     let done = session.run_with(&store, &mut model, |active, model| {
         let mut sink = active.sink()?;
@@ -117,7 +106,7 @@ pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
             cancel: app.cancel.clone(),
             progress,
             dir: Some(&dir),
-            extras: Extras { curriculum: Some(curriculum), ..Extras::default() },
+            extras: Extras { curriculum: Some(curriculum), supervised, ..Extras::default() },
         }
         .run()?;
         drop(sink);
@@ -125,6 +114,69 @@ pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
         Ok(outcome)
     })?;
     finish(&done, args, app)
+}
+
+/// What a run is to do, for `--dry-run` and the first lines.
+struct Plan<'a> {
+    way: &'a Method,
+    rewards: &'a [String],
+    spec: &'a CurriculumSpec,
+    settings: &'a Settings,
+    steps: u64,
+    /// Examples of supervised updates.
+    answered: usize,
+}
+
+impl Plan<'_> {
+    fn told(
+        &self,
+        args: &TuneArgs,
+        model: &ModelFolder,
+        prompts: usize,
+        asked: usize,
+    ) -> (serde_json::Value, Vec<(&'static str, String)>) {
+        let (way, settings, steps) = (self.way, self.settings, self.steps);
+        let (sft_every, answered) = (args.reinforce.sft_every, self.answered);
+        let trainable: usize = model.decoder.params().iter().map(|p| p.len()).sum();
+        let all = model.decoder.parameter_count();
+        let value = json!({"method": args.method, "way": way, "rewards": self.rewards, "curriculum": self.spec,
+            "settings": settings, "steps": steps, "prompts": prompts, "eval_prompts": asked, "sft_every": sft_every,
+            "sft_examples": answered, "trained_parameters": trainable, "parameters": all});
+        let (o, method) = (&way.objective, &args.method);
+        let (group, max) = (way.group, way.max_tokens);
+        let mut text = vec![
+            (
+                "method",
+                format!("{method}: {group} samples a prompt, {max} tokens at most, KL {}, clip {:?}", o.kl, o.clip),
+            ),
+            ("rewards", self.rewards.join(", ")),
+            ("trained", format!("{} of {} parameters", grouped(trainable as u64), grouped(all as u64))),
+            ("data", format!("{prompts} prompts, {asked} to be asked before and after")),
+            (
+                "steps",
+                format!("{steps} of {} prompts, learning rate {:e}, {:?}", settings.batch, settings.lr, settings.decay),
+            ),
+        ];
+        if let Some(given) = &args.reinforce.curriculum {
+            text.push(("curriculum", given.clone()));
+        }
+        if let Some(every) = sft_every {
+            text.push((
+                "supervised",
+                format!("an update on {} of {answered} examples every {every} iterations", settings.batch),
+            ));
+        }
+        (value, text)
+    }
+}
+
+/// Examples of supervised updates between iterations.
+fn supervised(args: &TuneArgs, model: &ModelFolder, settings: &Settings) -> Result<Vec<Example>> {
+    if args.reinforce.sft_data.is_empty() {
+        return Ok(vec![]);
+    }
+    let spec = args.data_spec(&args.reinforce.sft_data, settings.max_len)?;
+    Ok(EvalData::read(spec, Arc::new(model.renderer.clone())).map_err(|e| e.at("--sft-data"))?.examples)
 }
 
 /// Prompts to train on, and prompts with something to judge by that are only asked.

@@ -90,6 +90,27 @@ fn a_curriculum_is_learnt_and_told() {
 }
 
 #[test]
+fn discounts_of_rewards_and_supervised_updates_are_had_by_flags() {
+    let dir = tempfile::tempdir().unwrap();
+    pairs(dir.path());
+    std::fs::write(dir.path().join("solved.jsonl"), "{\"prompt\": \"What is 1+1?\", \"completion\": \"2\"}\n").unwrap();
+    let base = ["--data", "task:add?n=20", "--max-tokens", "8", "--batch", "2", "--hold-out", "0", "--steps", "3"];
+    let rewards = ["--reward", "correct?gamma=1", "--reward", "repeat?n=1&penalty=0.05&gamma=0.9"];
+    let ppo = [&["--method", "ppo", "--group", "2"], &base[..], &rewards].concat();
+    let refused = tune(dir.path(), &ppo).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+    assert!(text(&refused).contains("--lambda 1"), "{}", text(&refused));
+    let more = ["--lambda", "1", "--sft-data", "solved.jsonl", "--sft-every", "1"];
+    let out = tune(dir.path(), &[&ppo[..], &more].concat()).output().unwrap();
+    assert!(out.status.success(), "{}", text(&out));
+    let steps = events(&dir.path().join("runs/ppo-1"), "step");
+    let supervised: Vec<bool> = steps.iter().map(|s| s["fields"]["sft_loss"].is_number()).collect();
+    // An iteration of PPO makes two updates.
+    assert_eq!(supervised, [false, false, true]);
+    assert!(steps[1]["fields"]["reward.repeat"].as_f64().unwrap() <= 0.0);
+}
+
+#[test]
 fn a_broken_program_stops_the_run_and_a_mended_one_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("score.sh");
@@ -186,6 +207,10 @@ fn wrong_calls_are_named() {
         (vec!["--method", "grpo", "--data", "task:add?n=9", "--group", "1"], "--group 2"),
         (vec!["--method", "grpo", "--data", "task:add?n=9", "--curriculum", "sec?by=digit"], "known: digits, op, task"),
         (vec!["--method", "grpo", "--data", "task:add?n=9", "--curriculum", "sec"], "names no column"),
+        (vec!["--method", "grpo", "--data", "task:add?n=9", "--reward", "repeat?gamma=0.9"], "has a discount"),
+        (vec!["--method", "grpo", "--data", "task:add?n=9", "--gamma", "0.9"], "the method has no gamma"),
+        (vec!["--method", "reinforce++", "--data", "task:add?n=9", "--lambda", "1"], "the method has no lambda"),
+        (vec!["--method", "grpo", "--data", "task:add?n=9", "--sft-every", "2"], "--sft-data"),
         (vec!["--method", "grpo", "--data", "task:add?n=9", "--curriculum", "sek?by=op"], "unknown curriculum"),
         (vec!["--method", "grpo", "--data", "task:add?n=9", "--max-tokens", "4000"], "context"),
     ] {

@@ -9,6 +9,7 @@ pub mod curriculum;
 pub mod objective;
 mod rollout;
 pub mod settings;
+mod supervised;
 mod trainer;
 mod update;
 
@@ -19,4 +20,5 @@ pub use advantage::{Advantages, Baseline, Estimator, Scale};
 pub use curriculum::{Curriculum, CurriculumSpec};
 pub use objective::{Actions, KlKind, KlPlace, Normalizer, Objective, Ratio, ValueLoss};
 pub use settings::Method;
+pub use supervised::Supervised;
 pub use trainer::{Exam, Extras, OnPolicy, Shares, Watch, total_steps};

@@ -62,7 +62,7 @@ impl OnPolicy<'_> {
     ) -> Result<Rollout> {
         let (m, want) = (self.method, self.settings.batch);
         let stream = Stream::new(self.settings.seed, &["sample", "rollout"]).nth(state.iteration);
-        let iterations = state.total / m.updates();
+        let iterations = self.pace().iterations(state.total);
         let mut kept = Rollout::default();
         let mut spare = Rollout::default();
         for round in 0..=m.dynamic_rounds as u64 {

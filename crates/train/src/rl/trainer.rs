@@ -28,6 +28,7 @@ use super::advantage::Baseline;
 use super::curriculum::{Curriculum, Passes};
 use super::rollout::Tried;
 use super::settings::Method;
+use super::supervised::Supervised;
 use crate::head::ScalarHead;
 use crate::keep;
 use crate::prompts::Prompt;
@@ -51,6 +52,8 @@ pub struct Extras<'a> {
     pub watch: Option<Watch<'a>>,
     /// Chooses prompts; without one, passes over all.
     pub curriculum: Option<Box<dyn Curriculum>>,
+    /// Supervised updates between iterations.
+    pub supervised: Option<Supervised<'a>>,
 }
 
 /// An on-policy run, ready to start. `settings.batch` counts prompts, its steps updates; its normaliser is not used.
@@ -95,6 +98,9 @@ pub(super) struct State {
     rewards: Value,
     #[serde(default)]
     curriculum: Value,
+    /// Examples of supervised updates drawn so far.
+    #[serde(default)]
+    pub supervised: u64,
     pub tried: Tried,
     settings: String,
     pub total: u64,
@@ -113,11 +119,33 @@ pub(super) struct Held {
     pub loss: f64,
 }
 
-/// Updates of a whole run of this method over this many prompts.
-pub fn total_steps(settings: &Settings, method: &Method, prompts: usize) -> u64 {
+/// How updates follow one another: those on each rollout, and one supervised after every so many iterations.
+#[derive(Clone, Copy)]
+pub(super) struct Pace {
+    updates: u64,
+    every: Option<u64>,
+}
+
+impl Pace {
+    /// Updates of this many iterations.
+    fn steps(self, iterations: u64) -> u64 {
+        iterations * self.updates + self.every.map_or(0, |every| iterations / every)
+    }
+
+    /// Iterations that make this many updates at least.
+    pub fn iterations(self, steps: u64) -> u64 {
+        let Some(every) = self.every else { return steps.div_ceil(self.updates) };
+        let period = every * self.updates + 1;
+        steps / period * every + (steps % period).div_ceil(self.updates).min(every)
+    }
+}
+
+/// Updates of a whole run of this method over this many prompts, with a supervised one every so many iterations. Iterations are
+/// whole: a number of steps is rounded up to them.
+pub fn total_steps(settings: &Settings, method: &Method, prompts: usize, every: Option<u64>) -> u64 {
+    let pace = Pace { updates: method.updates(), every };
     let iterations = (prompts as f64 * settings.epochs / settings.batch as f64).ceil() as u64;
-    let updates = method.updates();
-    settings.steps.unwrap_or(iterations * updates).max(1).next_multiple_of(updates)
+    pace.steps(settings.steps.map_or(iterations, |steps| pace.iterations(steps)).max(1))
 }
 
 impl OnPolicy<'_> {
@@ -126,6 +154,9 @@ impl OnPolicy<'_> {
         self.settings.check()?;
         self.method.check()?;
         self.method.fits(self.rewards)?;
+        if let Some(s) = &self.extras.supervised {
+            s.check()?;
+        }
         if self.prompts.is_empty() {
             return Err(Error::usage("there is nothing to train on: no prompts"));
         }
@@ -242,6 +273,9 @@ impl OnPolicy<'_> {
         next.curriculum = held.curriculum.state();
         next.iteration += 1;
         next.rewards = self.rewards.state();
+        let timer = Instant::now();
+        self.supervise(&mut next, held)?;
+        held.shares.update += timer.elapsed().as_secs_f64();
         Ok(next)
     }
 
@@ -252,9 +286,12 @@ impl OnPolicy<'_> {
         }
     }
 
-    /// Whole iterations: a number of steps is rounded up to them.
     fn total_steps(&self) -> u64 {
-        total_steps(self.settings, self.method, self.prompts.len())
+        total_steps(self.settings, self.method, self.prompts.len(), self.pace().every)
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        Pace { updates: self.method.updates(), every: self.extras.supervised.map(|s| s.every) }
     }
 
     fn fingerprint(&self, curriculum: &dyn Curriculum) -> String {
@@ -265,6 +302,9 @@ impl OnPolicy<'_> {
         let curriculum = curriculum.settings();
         if !curriculum.is_null() {
             all["curriculum"] = curriculum;
+        }
+        if let Some(s) = &self.extras.supervised {
+            all["supervised"] = s.settings();
         }
         all.to_string()
     }

@@ -7,15 +7,17 @@ use postgrad_base::cancel::Cancel;
 use postgrad_base::event::{Event, Memory, Sink};
 use postgrad_base::progress::Mode;
 use postgrad_base::{Error, Kind, Result};
-use postgrad_data::{Message, Place};
+use postgrad_data::{Example, Message, Place};
 use postgrad_nn::Decoder;
+use postgrad_nn::schedule::Decay;
 use postgrad_reason::ModelFolder;
 use postgrad_train::prompts::Prompt;
 use postgrad_train::rewards::{Function, Reward, Rewards, Said, Sample};
 use postgrad_train::rl::settings::NAMES;
-use postgrad_train::rl::{CurriculumSpec, Extras, Method, OnPolicy, Shares};
+use postgrad_train::rl::{CurriculumSpec, Extras, Method, OnPolicy, Shares, Supervised, total_steps};
 use postgrad_train::run_dir::{RunDir, places};
-use postgrad_train::{Checkpoints, Outcome, Settings};
+use postgrad_train::source::InMemory;
+use postgrad_train::{Checkpoints, Outcome, Settings, Sft};
 use serde_json::{Map, Value, json};
 
 use crate::DiesAt;
@@ -450,6 +452,75 @@ fn equal_rewards_leave_a_curriculum_where_it_was() {
     for arm in 0..3 {
         assert!(figures(&events, &format!("arm.{arm}.p")).iter().all(|p| *p == 1.0 / 3.0));
     }
+}
+
+fn answered(m: &ModelFolder) -> Vec<Example> {
+    let text = |i: usize| m.renderer.tokenizer().encode(&format!("What is {i}+2? It is {}.", i + 2)).unwrap();
+    let mut all: Vec<Example> = (0..7).map(|i| Example::new(text(i * 13))).collect();
+    all.iter_mut().for_each(|e| e.weights[..3].fill(0.0));
+    all
+}
+
+#[test]
+fn with_equal_rewards_supervised_updates_are_those_of_plain_sft_to_the_bit() {
+    let (mixed, plain) = (model(), model());
+    let examples = answered(&mixed);
+    let supervised = Some(Supervised { examples: &examples, every: 2, batch: 3 });
+    let mut events = Memory::default();
+    let mut job = Job { reward: Box::new(Function("constant".into(), |_: &Sample| Some(0.3))), ..Job::new("dr-grpo") };
+    job.settings = Settings { steps: Some(12), decay: Decay::Constant, warmup: 0.0, micro_tokens: 40, ..job.settings };
+    let settings = Settings { steps: Some(4), batch: 3, checkpoints: Checkpoints::LastOnly, ..job.settings.clone() };
+    let (outcome, _) = job.run_with(&mixed, &mut events, Extras { supervised, ..Extras::default() }).unwrap();
+    assert_eq!(outcome.steps, 12, "two iterations of one update and a supervised one, four times");
+    let mut source = InMemory::new(examples.clone(), Supervised::order(settings.seed));
+    let mut sft_events = Memory::default();
+    Sft {
+        decoder: &plain.decoder,
+        settings: &settings,
+        groups: None,
+        source: &mut source,
+        evals: vec![],
+        sink: &mut sft_events,
+        cancel: Cancel::new(),
+        progress: Mode::Quiet,
+        dir: None,
+        sampler: None,
+        select: None,
+        edit_grads: None,
+        constrain: None,
+    }
+    .run()
+    .unwrap();
+    assert!(bits(&mixed.decoder) == bits(&plain.decoder) && bits(&plain.decoder) != bits(&model().decoder));
+    assert_eq!(figures(&events, "sft_loss"), figures(&sft_events, "loss"));
+    assert_eq!((figures(&events, "loss").len(), figures(&events, "sft_loss").len()), (8, 4));
+}
+
+#[test]
+fn a_run_with_supervised_updates_goes_on_to_the_bit_and_rounds_its_steps() {
+    let start = |m: &ModelFolder, dir: Option<&Path>, sink: &mut dyn Sink| {
+        let examples = answered(m);
+        let supervised = Some(Supervised { examples: &examples, every: 2, batch: 3 });
+        let mut job = counting("grpo", None, dir);
+        job.settings.checkpoints = Checkpoints::Every(5);
+        job.run_with(m, sink, Extras { supervised, ..Extras::default() })
+    };
+    let (whole, mut events) = (model(), Memory::default());
+    // Iterations of four updates, and a supervised one after two: 4, 9, 13, 18 are whole.
+    assert_eq!(start(&whole, None, &mut events).unwrap().0.steps, 18);
+    assert_eq!(figures(&events, "sft_loss").len(), 2);
+    for step in [7, 9, 11] {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(start(&model(), Some(folder.path()), &mut DiesAt(step)).is_err());
+        let again = model();
+        start(&again, Some(folder.path()), &mut Memory::default()).unwrap();
+        assert!(bits(&again.decoder) == bits(&whole.decoder), "step {step}");
+    }
+    let (settings, method) = (settings(), counting("grpo", None, None).method);
+    let total = |steps| total_steps(&Settings { steps: Some(steps), ..settings.clone() }, &method, 10, Some(2));
+    assert_eq!([1, 4, 5, 9, 10, 13, 18, 19].map(total), [4, 4, 9, 9, 13, 13, 18, 22]);
+    let passes = Settings { steps: None, epochs: 2.0, ..settings.clone() };
+    assert_eq!(total_steps(&passes, &method, 10, Some(2)), 22, "five iterations");
 }
 
 #[test]

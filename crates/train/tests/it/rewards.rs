@@ -154,6 +154,14 @@ fn lengths_along_a_cosine() {
     assert!(near(c.of(84, true), -10.0) && c.of(83, true) > 1.0, "the margin");
     assert!(c.of(20, true) > c.of(60, true) && c.of(20, false) < c.of(60, false), "short right, long wrong");
     assert!(near(c.along(1e9, c.right), 1.0), "lengths end at the maximum");
+    // Its variants A, B and C: values at no tokens, at half of them, at all.
+    for (right, wrong) in [((0.0, 10.0), (0.0, 0.0)), ((6.0, 5.0), (-10.0, 0.0)), ((10.0, 9.0), (-10.0, 0.0))] {
+        let v = Cosine { right, wrong, ..c };
+        for (is_right, (short, long)) in [(true, right), (false, wrong)] {
+            assert!(near(v.of(0, is_right), short) && near(v.of(50, is_right), (short + long) / 2.0));
+            assert!(near(v.along(100.0, (short, long)), long) && near(v.of(84, is_right), -10.0));
+        }
+    }
     let p = prompt(Some("4"));
     assert!(near(one("cosine", &p, "\\boxed{4}", 50, false).total, 0.75));
     assert!(near(one("cosine", &p, "\\boxed{5}", 50, false).total, -0.75));
