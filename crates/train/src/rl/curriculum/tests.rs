@@ -52,11 +52,11 @@ fn passes_are_the_shuffled_passes_of_before() {
 fn probabilities_of_arms() {
     let q = [0.2, 0.9, 0.9, -0.1];
     let of = |choice, temperature| Sec { choice, temperature, ..sec() }.probabilities(&q);
-    for temperature in [0.01, 0.2, 1.0, 100.0] {
+    for temperature in [0.01f64, 0.2, 1.0, 100.0] {
         let p = of(Choice::Boltzmann, temperature);
         assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-12 && p.iter().all(|p| p.is_finite()), "{temperature}: {p:?}");
         assert_eq!(p[1], p[2]);
-        let ratio = ((0.2 - 0.9) / temperature as f64).exp();
+        let ratio = ((0.2 - 0.9) / temperature).exp();
         assert!((p[0] / p[1] - ratio).abs() < 1e-12);
     }
     close(&of(Choice::Normalized, 1.0), &[0.2 / 2.01, 0.9 / 2.01, 0.9 / 2.01, 0.01 / 2.01]);
