@@ -28,7 +28,7 @@ use serde_json::{Map, Value, json};
 
 use crate::sink::{JsonlSink, METRICS_FILE};
 use crate::stage::{Cx, Input, Stage};
-use crate::stages::tuning::Lora;
+use crate::stages::tuning::{Inputs, Lora, Trainable, batch, examples, micro_tokens, one, sweep, warmup};
 use crate::store::Item;
 
 pub struct Rl;

@@ -5,15 +5,11 @@
 //! entries are selected, `delta.safetensors` holds what differs from the base. A killed stage goes on from its last
 //! checkpoint.
 
-use std::sync::Arc;
-
 use postgrad_base::event::{Event, Sink};
 use postgrad_base::{Error, Result};
-use postgrad_data::{Dataset, Example};
 use postgrad_nn::optim::Kind as Optimizer;
 use postgrad_nn::schedule::Decay;
 use postgrad_nn::select::{Select, Selection};
-use postgrad_reason::ModelFolder;
 use postgrad_train::run_dir::RunDir;
 use postgrad_train::sft::Ended;
 use postgrad_train::source::InMemory;
@@ -23,7 +19,9 @@ use serde_json::json;
 
 use crate::sink::JsonlSink;
 use crate::stage::{Cx, Input, Stage};
-use crate::stages::tuning::{Inputs, Lora, Trainable, batch, cosine, flops, max_len, micro_tokens, one, sweep, warmup};
+use crate::stages::tuning::{
+    Inputs, Lora, Trainable, batch, cosine, examples, flops, max_len, micro_tokens, one, sweep, warmup,
+};
 use crate::store::Item;
 
 pub struct Sft;
@@ -192,6 +190,7 @@ mod tests {
     use crate::stage::{Kind, Place, alone, digest, golden};
     use postgrad_base::cancel::Cancel;
     use postgrad_base::progress::Mode;
+    use postgrad_reason::ModelFolder;
     use std::path::Path;
 
     fn fixture() -> Place {
