@@ -10,6 +10,7 @@ mod prefer;
 mod render;
 mod rl;
 pub mod rollout;
+mod score;
 mod select;
 mod sft;
 mod tuning;
@@ -24,6 +25,7 @@ pub use prefer::Prefer;
 pub use render::Render;
 pub use rl::Rl;
 pub use rollout::Rollout;
+pub use score::Score;
 pub use select::Select;
 pub use sft::Sft;
 pub use tuning::Inputs;
@@ -43,6 +45,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<Rollout>(),
         Kind::of::<Groups>(),
         Kind::of::<Prefer>(),
+        Kind::of::<Score>(),
         Kind::of::<Eval>(),
         Kind::of::<Choice>(),
     ]
