@@ -8,6 +8,7 @@ mod fresh;
 mod groups;
 mod prefer;
 mod render;
+mod rerank;
 mod rl;
 pub mod rollout;
 mod score;
@@ -23,6 +24,7 @@ pub use fresh::Fresh;
 pub use groups::Groups;
 pub use prefer::Prefer;
 pub use render::Render;
+pub use rerank::Rerank;
 pub use rl::Rl;
 pub use rollout::Rollout;
 pub use score::Score;
@@ -46,6 +48,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<Groups>(),
         Kind::of::<Prefer>(),
         Kind::of::<Score>(),
+        Kind::of::<Rerank>(),
         Kind::of::<Eval>(),
         Kind::of::<Choice>(),
     ]
