@@ -22,6 +22,7 @@ use postgrad_lab::stage::{Cx, Input, Kind, Stage};
 use postgrad_lab::stages::row;
 use postgrad_numerics::{majority, pass_at_k};
 use postgrad_reason::rollout::Sample;
+use postgrad_tasks::answers::equal;
 use postgrad_tasks::programs::{Format, value};
 use postgrad_tasks::{Problem, task};
 use serde::{Deserialize, Serialize};
@@ -168,7 +169,8 @@ fn comes_to(sample: &Sample) -> (Format, Option<String>) {
     }
 }
 
-fn figures(problem: &Problem, samples: &[Sample], k: &[usize]) -> Result<Map<String, Value>> {
+/// `is_answer` says whether what a program comes to is right; text was judged when it was drawn.
+fn figures(is_answer: impl Fn(&str) -> bool, samples: &[Sample], k: &[usize]) -> Result<Map<String, Value>> {
     let n = samples.len();
     let read: Vec<(Format, Option<String>)> = samples.iter().map(comes_to).collect();
     let right: Vec<bool> = read
@@ -176,7 +178,7 @@ fn figures(problem: &Problem, samples: &[Sample], k: &[usize]) -> Result<Map<Str
         .zip(samples)
         .map(|((format, answer), s)| match format {
             Format::Text => s.correct,
-            _ => !s.truncated && answer.as_ref() == Some(&problem.answer),
+            _ => !s.truncated && answer.as_deref().is_some_and(&is_answer),
         })
         .collect();
     let share = |of: &dyn Fn(usize) -> bool| (0..n).filter(|i| of(*i)).count() as f64 / n as f64;
@@ -245,7 +247,7 @@ mod tests {
             sample(p, &format!("<code>{wrong}</code>")),
             Sample { truncated: true, ..sample(p, &format!("<code>{answer}</code>")) },
         ];
-        let f = figures(p, &all, &[1, 2]).unwrap();
+        let f = figures(|a| a == p.answer, &all, &[1, 2]).unwrap();
         let of = |key: &str| f[key].as_f64().unwrap();
         assert_eq!((of("function"), of("tagged"), of("text")), (0.4, 0.4, 0.2));
         assert_eq!((of("right_function"), of("right_tagged"), of("right_text"), of("accuracy")), (0.2, 0.0, 0.2, 0.4));
@@ -253,7 +255,7 @@ mod tests {
         assert!((of("pass_1") - 0.4).abs() < 1e-12 && (of("pass_2") - 0.7).abs() < 1e-12);
         // Three come to the right value (one of them too late), two to the wrong one.
         assert_eq!(of("majority"), 1.0);
-        assert!(figures(p, &all, &[6]).is_err());
+        assert!(figures(|a| a == p.answer, &all, &[6]).is_err());
     }
 
     fn drawn(dir: &std::path::Path) -> [(&'static str, Place); 1] {

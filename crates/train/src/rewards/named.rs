@@ -200,10 +200,7 @@ impl Kind {
             Self::Program => {
                 let right = match Format::of(s.completion) {
                     Format::Text => s.prompt.judge(s.completion)?.correct,
-                    _ => {
-                        let answer = s.prompt.problem.as_ref().map(|p| &p.answer).or(s.prompt.reference.as_ref())?;
-                        programs::value(s.completion).map(|v| v.to_string()).as_ref() == Some(answer)
-                    }
+                    _ => programs::value(s.completion).is_some_and(|v| s.prompt.is_answer(&v.to_string())),
                 };
                 yes(right && !s.truncated)
             }
