@@ -2,6 +2,7 @@
 
 mod choice;
 mod concat;
+mod distill;
 mod draw;
 mod eval;
 mod fresh;
@@ -18,6 +19,7 @@ mod tuning;
 
 pub use choice::Choice;
 pub use concat::Concat;
+pub use distill::Distill;
 pub use draw::Draw;
 pub use eval::{Eval, answered, row};
 pub use fresh::Fresh;
@@ -43,6 +45,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<Select>(),
         Kind::of::<Sft>(),
         Kind::of::<Render>(),
+        Kind::of::<Distill>(),
         Kind::of::<Rl>(),
         Kind::of::<Rollout>(),
         Kind::of::<Groups>(),

@@ -6,6 +6,7 @@ mod examples;
 mod method;
 pub mod plan;
 mod prefer;
+mod recipe;
 mod reinforce;
 pub mod session;
 
@@ -86,6 +87,10 @@ fn supervised(args: Args, app: &App) -> Result<()> {
         return Ok(());
     }
     tell(&plan.to_text(own.is_some()));
+    if args.print_recipe {
+        let own = json!({"normalizer": settings.normalizer, "max_len": settings.max_len, "corrupt": args.corrupt, "select": select});
+        return recipe::print(args, full, &settings, plan.steps(), "sft", own);
+    }
     if let (None, Some(steps)) = (&args.checkpoints, plan.steps()) {
         settings.checkpoints = Checkpoints::Every(steps.div_ceil(10));
     }

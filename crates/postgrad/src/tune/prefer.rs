@@ -8,14 +8,14 @@ use postgrad_train::preference::data::{self, Read};
 use postgrad_train::preference::{Group, HeadKind, Loss, Preference, Reading, RewardHead};
 use postgrad_train::rewards::model::HEAD;
 use postgrad_train::run_dir::RunDir;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::frame::App;
 use crate::model::{OwnSettings, resolve_model};
 use crate::tune::args::TuneArgs;
 use crate::tune::method::{self, Judge};
 use crate::tune::session::{Session, Tuned};
-use crate::tune::{config, dtype, finish, place, prepare, session, told};
+use crate::tune::{config, dtype, finish, place, prepare, recipe, session, told};
 
 pub fn run(args: TuneArgs, loss: Loss, head: Option<HeadKind>, app: &App) -> Result<()> {
     let args = &args;
@@ -60,6 +60,15 @@ pub fn run(args: TuneArgs, loss: Loss, head: Option<HeadKind>, app: &App) -> Res
             format!("{} of {} groups, learning rate {:e}, {:?}", steps, settings.batch, settings.lr, settings.decay),
         ),
     ];
+    if args.print_recipe {
+        let mut changes = json!(loss);
+        changes.as_object_mut().expect("a table").remove("form");
+        let judge = if args.preference.judge == Judge::Parting { "parting" } else { "all" };
+        let loss = if head.is_none() { changes } else { Value::Null };
+        let own =
+            json!({"method": args.method, "loss": loss, "judge": judge, "head": head, "max_len": settings.max_len});
+        return recipe::print(args, full, &settings, Some(steps), "prefer", own);
+    }
     if told(args, app, &plan, &text, &warnings)? {
         return Ok(());
     }

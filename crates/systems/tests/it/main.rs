@@ -54,6 +54,8 @@ const SPECIAL: &[(&str, &[(&str, &str)])] = &[
             ("pass-3.data", "@mix"),
         ],
     ),
+    // Snapshots lie within the updates.
+    ("echo-chamber", &[("tuned.snapshots", "[1]"), ("samples-half.model", "@tuned/step-1"), ("tuned.steps", "2")]),
     ("dart-math", &[("generator", "able"), ("pass.max_tokens", "96"), ("pool.max_tokens", "96")]),
 ];
 
