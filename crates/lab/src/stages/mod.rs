@@ -8,8 +8,10 @@ mod fresh;
 mod groups;
 mod prefer;
 mod render;
+mod rerank;
 mod rl;
 pub mod rollout;
+mod score;
 mod select;
 mod sft;
 mod tuning;
@@ -22,8 +24,10 @@ pub use fresh::Fresh;
 pub use groups::Groups;
 pub use prefer::Prefer;
 pub use render::Render;
+pub use rerank::Rerank;
 pub use rl::Rl;
 pub use rollout::Rollout;
+pub use score::Score;
 pub use select::Select;
 pub use sft::Sft;
 pub use tuning::Inputs;
@@ -43,6 +47,8 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<Rollout>(),
         Kind::of::<Groups>(),
         Kind::of::<Prefer>(),
+        Kind::of::<Score>(),
+        Kind::of::<Rerank>(),
         Kind::of::<Eval>(),
         Kind::of::<Choice>(),
     ]

@@ -32,8 +32,8 @@ use crate::tune::session::{Session, Tuned};
 pub fn run(args: Args, app: &App) -> Result<()> {
     match method::Which::of(&args)? {
         method::Which::Sft => supervised(args, app),
-        method::Which::Preference(loss) => prefer::run(args, loss, false, app),
-        method::Which::RewardModel(loss) => prefer::run(args, loss, true, app),
+        method::Which::Preference(loss) => prefer::run(args, loss, None, app),
+        method::Which::RewardModel(loss, head) => prefer::run(args, loss, Some(head), app),
         method::Which::Distill(way) => distill::run(args, way, app),
         method::Which::Reinforce(method) => reinforce::run(args, *method, app),
     }

@@ -72,6 +72,18 @@ fn the_table_of_right_and_wrong() {
 }
 
 #[test]
+fn an_answer_may_be_a_program() {
+    let p = prompt(Some("12"));
+    let of = |text: &str, truncated: bool| one("program", &p, text, 5, truncated).total;
+    for right in ["fn f() { let x = 3; return x * 4; }", "<code>3 * 4</code>", "\\boxed{12}"] {
+        assert_eq!((of(right, false), of(right, true)), (1.0, 0.0), "{right}");
+    }
+    for wrong in ["fn f() { let x = 3; return x * 5; }", "<code>3 * 4", "\\boxed{13}", "fn f() { return 12", ""] {
+        assert_eq!(of(wrong, false), 0.0, "{wrong}");
+    }
+}
+
+#[test]
 fn formats_and_tags() {
     let p = prompt(None);
     let format = |text: &str| one("format", &p, text, 5, false).total;
