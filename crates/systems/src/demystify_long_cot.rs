@@ -11,9 +11,7 @@ use postgrad_base::{Error, Result, Stream, jsonl};
 use postgrad_data::{Body, Record};
 use postgrad_lab::Item;
 use postgrad_lab::stage::{Cx, Input, Kind, Stage};
-#[path = "../../numerics/src/minhash.rs"]
-mod minhash;
-use minhash::{MinHash, likeness};
+use postgrad_numerics::minhash::{MinHash, likeness};
 use postgrad_train::rewards::named::repeated_share;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};

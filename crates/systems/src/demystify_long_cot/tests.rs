@@ -52,20 +52,23 @@ fn lengths_of_right_and_wrong_answers_and_words_of_reflection() {
 #[test]
 fn golden_runs() {
     let dir = tempfile::tempdir().unwrap();
-    golden(&Kind::of::<Behaviour>(), &behaviour(), &answered(dir.path()), "BEHAVIOUR");
+    golden(&Kind::of::<Behaviour>(), &behaviour(), &answered(dir.path()), "94a91e09ba5fae57");
     let inputs = texts(dir.path());
-    golden(&Kind::of::<Phrases>(), &json!({"data": "@texts"}), &inputs, "PHRASES");
+    golden(&Kind::of::<Phrases>(), &json!({"data": "@texts"}), &inputs, "0575da433a9eaa89");
 }
 
+/// An answer and a conversation.
 fn texts(dir: &Path) -> [(&'static str, Place); 1] {
-    let file = dir.join("t.jsonl");
-    let rows = [
-        json!({"prompt": "How many?", "completion": "It is 4. Wait, that cannot be right! Let me check this result once more."}),
-        json!({"messages": [{"role": "user", "content": "hello there my friend"},
-            {"role": "assistant", "content": "So let us go through this step by step\nand that is the end of it"}]}),
-    ];
-    std::fs::write(&file, rows.iter().map(|r| format!("{r}\n")).collect::<String>()).unwrap();
-    [("texts", Place::Data(vec![file.display().to_string()]))]
+    let answer = "It is 4. Wait, that cannot be right! Let me check this result once more.";
+    let told = "So let us go through this step by step\nand that is the end of it";
+    let turns = [("user", "hello there my friend"), ("assistant", told)].map(|(r, c)| json!({"role": r, "content": c}));
+    let rows = [json!({"prompt": "How many?", "completion": answer}), json!({"messages": turns})];
+    let file = |(i, row): (usize, &Value)| {
+        let path = dir.join(format!("{i}.jsonl"));
+        std::fs::write(&path, format!("{row}\n")).unwrap();
+        path.display().to_string()
+    };
+    [("texts", Place::Data(rows.iter().enumerate().map(file).collect()))]
 }
 
 #[test]
