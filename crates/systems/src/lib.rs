@@ -5,6 +5,7 @@
 
 pub mod cot_valve;
 pub mod dart_math;
+pub mod demystify_long_cot;
 pub mod echo_chamber;
 pub mod hft;
 pub mod masked_thought;
@@ -22,6 +23,7 @@ pub fn kinds() -> Vec<Kind> {
     let mut all = postgrad_lab::stages::kinds();
     all.extend(cot_valve::kinds());
     all.extend(dart_math::kinds());
+    all.extend(demystify_long_cot::kinds());
     all.extend(echo_chamber::kinds());
     all.extend(hft::kinds());
     all.extend(masked_thought::kinds());

@@ -50,6 +50,9 @@ fn the_table_of_right_and_wrong() {
         ("so \\boxed{\\frac{2000}{2}}", 1.0, 1.0),
         ("\\boxed{7} no, \\boxed{1000}", 1.0, 1.0),
         ("so \\boxed{999}", 0.0, 0.1),
+        // No tolerance: ReFT (Luong 2024) takes what is less than 0.01 off.
+        ("so \\boxed{1000.005}", 0.0, 0.1),
+        ("so \\boxed{1000.05}", 0.0, 0.1),
         ("", 0.0, 0.0),
     ] {
         assert_eq!((score("correct", text), score("partial", text)), (Some(correct), Some(partial)), "{text}");
