@@ -186,6 +186,34 @@ fn lengths_along_a_cosine() {
 }
 
 #[test]
+fn a_cosine_counts_tokens_and_ends_at_its_maximum() {
+    // What Dang 2025 means, which its code does not do: tokens, not characters; beyond the maximum the value stays, and a
+    // short wrong answer is worse than a long one.
+    let c = Cosine { max: 1000.0, right: (1.0, 0.5), wrong: (-1.0, -0.5), over: -0.5, near: 0.0 };
+    for (length, right, wrong) in [(0, 1.0, -1.0), (500, 0.75, -0.75), (1000, 0.5, -0.5), (3500, 0.5, -0.5)] {
+        for (want, ends) in [(right, c.right), (wrong, c.wrong)] {
+            assert!((c.along(f64::from(length), ends) - want).abs() < 1e-12, "{length}");
+        }
+    }
+    assert_eq!([c.of(1000, true), c.of(3500, false)], [-0.5; 2]);
+    let p = prompt(Some("4"));
+    let long = format!("{} \\boxed{{4}}", "so ".repeat(400));
+    let of = |text: &str| one("cosine", &p, text, 50, false).total;
+    assert_eq!(of(&long), of("\\boxed{4}"));
+}
+
+#[test]
+fn a_gold_answer_that_cannot_be_read_rewards_all_alike() {
+    // Its groups are even, and pull nowhere.
+    for gold in ["", "  ", "\\boxed{"] {
+        let p = prompt(Some(gold));
+        for text in ["\\boxed{7}", "7", "", "so \\boxed{\\frac{1}{2}}"] {
+            assert_eq!(one("correct", &p, text, 10, false).total, 0.0, "{gold:?} {text}");
+        }
+    }
+}
+
+#[test]
 fn repetitions() {
     assert_eq!(repeated_share("a b a b a b", 2), 1.0 - 2.0 / 5.0);
     assert_eq!(repeated_share("A b a B", 2), 1.0 - 2.0 / 3.0);
