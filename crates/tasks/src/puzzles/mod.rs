@@ -7,10 +7,22 @@
 //! Left out on purpose: Chinese prompts, pictures, families that need an imported data set.
 
 mod arith;
+mod calcudoku;
 mod countdown;
+mod futoshiki;
 mod game24;
+mod grid;
+mod kakurasu;
 #[cfg(test)]
 mod laws;
+mod minesweeper;
+mod norinori;
+mod number_wall;
+mod numbrix;
+mod skyscraper;
+mod stars;
+mod sudoku;
+mod survo;
 
 use postgrad_base::{Error, Result, Stream};
 use serde::Serialize;
@@ -18,12 +30,37 @@ use serde::de::DeserializeOwned;
 
 use crate::task::{Difficulty, Knob, Problem, Rendering, Task, Trace, Verdict, final_text, nearest};
 
+pub use calcudoku::Calcudoku;
 pub use countdown::Countdown;
+pub use futoshiki::Futoshiki;
 pub use game24::Game24;
+pub use kakurasu::Kakurasu;
+pub use minesweeper::Minesweeper;
+pub use norinori::Norinori;
+pub use number_wall::NumberWall;
+pub use numbrix::Numbrix;
+pub use skyscraper::Skyscraper;
+pub use stars::Stars;
+pub use sudoku::Sudoku;
+pub use survo::Survo;
 
 /// All puzzles, in the order of listings.
 pub fn all() -> Vec<Box<dyn Task>> {
-    vec![Box::new(Of(Countdown)), Box::new(Of(Game24))]
+    vec![
+        Box::new(Of(Countdown)),
+        Box::new(Of(Game24)),
+        Box::new(Of(Sudoku)),
+        Box::new(Of(Futoshiki)),
+        Box::new(Of(Skyscraper)),
+        Box::new(Of(Calcudoku)),
+        Box::new(Of(Kakurasu)),
+        Box::new(Of(Survo)),
+        Box::new(Of(Numbrix)),
+        Box::new(Of(NumberWall)),
+        Box::new(Of(Minesweeper)),
+        Box::new(Of(Norinori)),
+        Box::new(Of(Stars)),
+    ]
 }
 
 pub const STEPS: Rendering = Rendering { name: "steps", ask: "" };
