@@ -216,7 +216,7 @@ pub fn fits(csp: &Csp, rows: usize, cols: usize, text: &str) -> Option<bool> {
 }
 
 /// How the search comes to this solution: `r1c2 = 3` where one value is left, `r1c2 is not 4` where trying it failed (the
-/// inside of a failed try is left out), `try r1c2 = 3` where it did not. Nothing if the search finds another solution.
+/// inside of a failed try is left out), `try r1c2 = 3` where it did not and others were not tried. Nothing if the search finds another solution.
 pub fn deductions(csp: &Csp, solution: &[i64], name: impl Fn(usize) -> String) -> Vec<String> {
     let (found, events) = csp.solve_traced(BUDGET);
     if found.solutions.first().is_none_or(|s| s != solution) {
@@ -226,9 +226,12 @@ pub fn deductions(csp: &Csp, solution: &[i64], name: impl Fn(usize) -> String) -
     for event in events {
         match event {
             Event::Forced { var, value } => steps.push(format!("{} = {value}", name(var))),
-            Event::Guess { var, value, .. } => {
+            Event::Guess { var, value, among } => {
                 tries.push(steps.len());
-                steps.push(format!("try {} = {value}", name(var)));
+                let no = format!("{} is not ", name(var));
+                let failed = steps.iter().rev().take_while(|s: &&String| s.starts_with(&no)).count();
+                let last = failed + 1 == among.len();
+                steps.push(format!("{}{} = {value}", if last { "" } else { "try " }, name(var)));
             }
             Event::Backtrack { var, value } => {
                 steps.truncate(tries.pop().unwrap_or(0));

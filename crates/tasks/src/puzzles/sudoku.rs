@@ -115,8 +115,25 @@ mod tests {
         let specs = ["", "level=4", "size=9,level=1", "size=9,level=4"];
         hold(
             &Of(Sudoku),
-            &Laws { specs: &specs, n: 25, wrong: |p| spoiled(&p.answer), also: glued, digest: "d7b27d2a91770723" },
+            &Laws { specs: &specs, n: 25, wrong: |p| spoiled(&p.answer), also: glued, digest: "bcb5eb41b2f6470f" },
         );
+    }
+
+    /// What the steps say, beside the clues, is the solution; nothing is left out.
+    #[test]
+    fn steps_lead_to_the_solution() {
+        for seed in 0..40 {
+            let d = Of(Sudoku).difficulty(&format!("size=9,level={}", seed % 4 + 1)).unwrap();
+            let (board, answer) = Sudoku::draw(&mut Stream::new(seed, &["test"]), &d).unwrap();
+            let mut cells = board.clues.clone();
+            for step in Sudoku::steps(&board, &answer) {
+                if let Some((cell, value)) = step.trim_start_matches("try ").split_once(" = ") {
+                    let i = (0..81).find(|i| grid::name(*i, 9) == cell).unwrap();
+                    assert_eq!(std::mem::replace(&mut cells[i], value.parse().unwrap()), 0, "{step}");
+                }
+            }
+            assert_eq!(grid::show(&cells, 9), answer);
+        }
     }
 
     /// All 288 grids of 4 by 4, found without the engine: each puzzle's clues leave exactly one.
