@@ -9,6 +9,7 @@
 mod arith;
 mod countdown;
 mod game24;
+pub mod language;
 #[cfg(test)]
 mod laws;
 
@@ -23,7 +24,9 @@ pub use game24::Game24;
 
 /// All puzzles, in the order of listings.
 pub fn all() -> Vec<Box<dyn Task>> {
-    vec![Box::new(Of(Countdown)), Box::new(Of(Game24))]
+    let mut all: Vec<Box<dyn Task>> = vec![Box::new(Of(Countdown)), Box::new(Of(Game24))];
+    all.extend(language::all());
+    all
 }
 
 pub const STEPS: Rendering = Rendering { name: "steps", ask: "" };
