@@ -17,6 +17,7 @@ mod futoshiki;
 mod game24;
 mod grid;
 mod kakurasu;
+pub mod language;
 #[cfg(test)]
 mod laws;
 mod math_path;
@@ -60,7 +61,7 @@ pub use zebra::Zebra;
 
 /// All puzzles, in the order of listings.
 pub fn all() -> Vec<Box<dyn Task>> {
-    vec![
+    let mut all: Vec<Box<dyn Task>> = vec![
         Box::new(Of(Countdown)),
         Box::new(Of(Game24)),
         Box::new(Of(Sudoku)),
@@ -81,7 +82,9 @@ pub fn all() -> Vec<Box<dyn Task>> {
         Box::new(Of(Cryptarithm)),
         Box::new(Of(MathPath)),
         Box::new(Of(Operation)),
-    ]
+    ];
+    all.extend(language::all());
+    all
 }
 
 pub const STEPS: Rendering = Rendering { name: "steps", ask: "" };
