@@ -316,6 +316,72 @@ fn equal_answers_pull_nowhere_and_equal_ranks_make_no_pair() {
     }
 }
 
+/// One group of answers of one token each, with no reference.
+fn one_group(sums: &[f64], rank: &[f32]) -> Case {
+    let n = sums.len();
+    Case {
+        sums: sums.to_vec(),
+        lengths: vec![1.0; n],
+        reference: vec![0.0; n],
+        group: vec![0; n],
+        rank: rank.to_vec(),
+        gold: vec![],
+        weight: vec![1.0],
+        baseline: 0.0,
+    }
+}
+
+#[test]
+fn aft_has_its_values_by_hand() {
+    let [plain, detach, bound] =
+        ["aft", "aft-detach", "aft-bound"].map(|n| Loss { nll: 0.0, ..Loss::named(n).unwrap() });
+    let near = |(value, _): (f64, Vec<f64>), want: f64| assert!((value - want).abs() < 1e-6, "{value} {want}");
+    // Two answers of equal score.
+    let equal = one_group(&[-0.5, -0.5], &[1.0, 0.0]);
+    near(equal.run(&plain), 2f64.ln());
+    near(equal.run(&detach), 2f64.ln());
+    // One better answer and two worse ones, half and a quarter as likely. T - s_n is ln 2 - 0.4 and ln 4 - 0.4.
+    let two = one_group(&[-0.2, -0.2 - 2f64.ln(), -0.2 - 4f64.ln()], &[1.0, 0.0, 0.0]);
+    near(two.run(&plain), 1.75f64.ln());
+    near(two.run(&detach), 1.75f64.ln());
+    near(two.run(&bound), (1.75 + 6.0 * (-0.4f64).exp()).ln());
+    // A ranking of three is the sum over its three pairs.
+    let three = one_group(&[-0.2, -0.2 - 2f64.ln(), -0.2 - 4f64.ln()], &[2.0, 1.0, 0.0]);
+    near(three.run(&plain), (1.0 + 0.5 + 0.25 + 0.5f64).ln());
+    // Ranks of two say no more than which is better.
+    for loss in [plain, detach, bound] {
+        let two_ranks = |better, worse| one_group(&[-0.3, -1.1], &[better, worse]).run(&loss);
+        assert_eq!(two_ranks(7.0, -2.0), two_ranks(1.0, 0.0));
+    }
+}
+
+#[test]
+fn cpo_of_equal_log_probs_is_ln_2_and_the_likelihood() {
+    let mut c = Case { weight: vec![1.0; 4], ..case(8, true) };
+    (0..8).step_by(2).for_each(|i| c.sums[i + 1] = c.sums[i]);
+    let nll: f64 = (0..8).step_by(2).map(|i| -c.sums[i] / f64::from(c.lengths[i])).sum();
+    let (value, _) = c.run(&Loss::named("cpo").unwrap());
+    assert!((value - 4.0 * 2f64.ln() - nll).abs() < 1e-5, "{value} {nll}");
+}
+
+#[test]
+fn kto_at_the_reference_is_a_half_whatever_the_label() {
+    for label in [1.0, 0.0] {
+        let (value, grad) = one_group(&[0.0], &[label]).run(&Loss::named("kto").unwrap());
+        let sign = if label > 0.0 { -1.0 } else { 1.0 };
+        assert!((value - 0.5).abs() < 1e-6 && (grad[0] - sign * 0.1 / 4.0).abs() < 1e-6, "{value} {grad:?}");
+    }
+}
+
+#[test]
+fn the_weight_of_dpos_gradient_falls_with_the_margin() {
+    for h in [-30.0, -3.0, 0.0, 3.0, 30.0f64] {
+        let (_, grad) = one_group(&[h, 0.0], &[1.0, 0.0]).run(&Loss::dpo());
+        let want = 0.1 / (1.0 + (0.1 * h).exp());
+        assert!((grad[0] + want).abs() < 1e-6 && (grad[1] - want).abs() < 1e-6, "{h}: {grad:?}");
+    }
+}
+
 #[test]
 fn ipo_is_lowest_at_its_margin() {
     let mut c = at_reference(6);

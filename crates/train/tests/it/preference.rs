@@ -252,6 +252,28 @@ fn a_pair_of_equal_answers_has_no_gradient() {
 }
 
 #[test]
+fn order_in_an_update_and_the_size_of_passes_do_not_matter() {
+    let forward = pairs(8, 6);
+    let mut backward = forward.clone();
+    backward.reverse();
+    for loss in ["dpo", "ipo", "cpo", "aft-bound"] {
+        let losses = |groups: &[Group], micro_tokens: usize| {
+            let s = Settings { steps: Some(3), batch: 8, micro_tokens, ..settings() };
+            let mut events = Memory::default();
+            train(&whole(), loss, groups, &s, None, &mut events).unwrap();
+            of_kind(&events, "step", "loss")
+        };
+        let one = losses(&forward, 4000);
+        for other in [losses(&backward, 4000), losses(&forward, 1)] {
+            assert!(
+                one.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-3 * (1.0 + a.abs())),
+                "{loss}: {one:?} {other:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn other_settings_are_kept_out_and_kto_needs_company() {
     let folder = tempfile::tempdir().unwrap();
     let data = pairs(10, 3);
