@@ -153,9 +153,12 @@ impl Stage for Shares {
         }
         let mut rows: Vec<Item> = Vec::new();
         for (item, samples) in items.iter().zip(&samples).filter(|(_, s)| !s.is_empty()) {
-            let problem =
-                item.problem.as_ref().ok_or_else(|| Error::usage("the record has no problem").at(&item.id))?;
-            rows.push(row(item, Value::Object(figures(problem, samples, &config.k)?)));
+            let gold = item.question()?.1.content;
+            let is_answer = |answer: &str| match &item.problem {
+                Some(problem) => problem.answer == answer,
+                None => equal(&gold, answer).equal,
+            };
+            rows.push(row(item, Value::Object(figures(is_answer, samples, &config.k)?)));
         }
         cx.write_rows(&rows)
     }
