@@ -1,7 +1,8 @@
 //! `tune --print-recipe`: the recipe that tunes with the settings of a command line.
 //!
-//! Preference and reinforcement stages come to the bits of `tune --hold-out 0` with seed 0. A supervised stage reads its data
-//! whole and shuffles it all, where `tune` shuffles as it reads: the settings are equal, the order of examples is another.
+//! With all weights trained, preference and reinforcement stages come to the bits of `tune --hold-out 0` with seed 0 (a LoRA
+//! begins at other random values). A supervised stage reads its data whole and shuffles it all, where `tune` shuffles as it
+//! reads: the settings are equal, the order of examples is another.
 
 use postgrad_base::{Error, Result};
 use postgrad_lab::recipe::Recipe;
@@ -45,18 +46,34 @@ pub fn print(
     }
     stage_keys.extend(own.as_object().cloned().unwrap_or_default());
     let mut data = Map::from_iter([("train".to_string(), json!(args.data))]);
-    if stage_keys.contains_key("supervised") {
+    if stage_keys.get("supervised").is_some_and(|s| !s.is_null()) {
         data.insert("lessons".into(), json!(args.reinforce.sft_data));
     }
     let models = json!({"base": args.model, "teacher": args.distill.teacher});
     let mut recipe = json!({"title": format!("postgrad tune --method {}", args.method), "measure": ["tuned"],
         "models": models, "data": data, "stage": {"tuned": stage}});
     without_nulls(&mut recipe);
+    shorten(&mut recipe);
     let body = toml::to_string(&recipe).map_err(|e| Error::work("the settings are no recipe").because(e))?;
     // Read as `postgrad run` will.
     Recipe::parse(std::path::Path::new("the recipe"), &body, &postgrad_systems::kinds())?;
     say!("# postgrad run FILE\n{}", body.trim_end());
     Ok(())
+}
+
+/// Numbers that were single precision as briefly as they can be written: 0.9, not 0.8999999761581421.
+fn shorten(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.values_mut().for_each(shorten),
+        Value::Array(list) => list.iter_mut().for_each(shorten),
+        Value::Number(n) if n.is_f64() => {
+            let wide = n.as_f64().unwrap_or_default();
+            if f64::from(wide as f32) == wide {
+                *value = (wide as f32).to_string().parse::<f64>().map_or(json!(wide), |short| json!(short));
+            }
+        }
+        _ => {}
+    }
 }
 
 fn without_nulls(value: &mut Value) {

@@ -271,6 +271,39 @@ fn heads_judge_answers_and_steps_and_reward() {
 
 /// Every name that the help lists does an update and leaves a model.
 #[test]
+fn a_printed_recipe_tunes_to_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    pairs(dir.path());
+    let dpo = ["--method", "dpo", "--data", "pairs.jsonl", "--batch", "4", "--beta", "0.3"];
+    let grpo = ["--method", "grpo", "--data", "task:add?n=20", "--batch", "2", "--group", "4", "--max-tokens", "6"];
+    let grpo = [&grpo[..], &["--reward", "repetition?n=1", "--curriculum", "sec?by=digits", "--no-guard"]].concat();
+    for (name, flags) in [("dpo", &dpo[..]), ("grpo", &grpo[..])] {
+        let flags = [flags, &["--full", "--steps", "3", "--hold-out", "0"]].concat();
+        let out = tune(dir.path(), &[&flags[..], &["--out", name]].concat()).output().unwrap();
+        assert!(out.status.success(), "{}", text(&out));
+        let printed = tune(dir.path(), &[&flags[..], &["--print-recipe"]].concat()).output().unwrap();
+        let recipe = dir.path().join(format!("{name}.toml"));
+        std::fs::write(&recipe, &printed.stdout).unwrap();
+        let mut run = Command::new(env!("CARGO_BIN_EXE_postgrad"));
+        run.env_remove("POSTGRAD_THREADS").env_remove("POSTGRAD_SIMD").current_dir(dir.path());
+        run.env("POSTGRAD_RUNS", dir.path().join("runs")).env("POSTGRAD_CACHE", dir.path().join("cache"));
+        let ran = run.args(["run", &recipe.display().to_string(), "--out", &format!("{name}-again")]).output().unwrap();
+        assert!(ran.status.success(), "{}", text(&ran));
+        let weights = |at: &str| std::fs::read(dir.path().join(at).join("model/model.safetensors")).unwrap();
+        assert!(weights(name) == weights(&format!("{name}-again/tuned")), "{name}");
+    }
+    // Every other kind of stage is read as it is printed; what has no key is refused.
+    let teacher = fixture("chat/model-chatml").display().to_string();
+    for more in [&["--corrupt", "rate=0.4"][..], &["--method", "gkd", "--teacher", &teacher]] {
+        let rest = ["--data", "task:add?n=20", "--steps", "3", "--print-recipe"];
+        let out = tune(dir.path(), &[&rest[..], more].concat()).output().unwrap();
+        assert!(out.status.success() && String::from_utf8_lossy(&out.stdout).contains("use = "), "{}", text(&out));
+    }
+    let out = tune(dir.path(), &["--data", "task:add?n=20", "--template", "off", "--print-recipe"]).output().unwrap();
+    assert!(out.status.code() == Some(2) && text(&out).contains("--template off has no key"), "{}", text(&out));
+}
+
+#[test]
 fn every_method_runs() {
     let dir = tempfile::tempdir().unwrap();
     pairs(dir.path());
