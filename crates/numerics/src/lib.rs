@@ -6,7 +6,7 @@
 //! - [`paired_t`], [`paired_bootstrap`]: after minus before on the same items
 //! - [`pass_at_k`], [`pass_at_k_over`], [`majority_accuracy`]: several samples a problem
 //!
-//! [`Svd`] is the thin singular value decomposition of a matrix.
+//! [`Svd`] is the thin singular value decomposition of a matrix, [`minhash`] the likeness of sets from sketches.
 //!
 //! ```
 //! let e = postgrad_numerics::wilson(81, 263, 0.95);
@@ -21,6 +21,7 @@ mod calibration;
 mod describe;
 mod dist;
 mod interval;
+pub mod minhash;
 mod paired;
 mod rank;
 mod regression;

@@ -5,6 +5,8 @@
 
 pub mod cot_valve;
 pub mod dart_math;
+pub mod demystify_long_cot;
+pub mod echo_chamber;
 pub mod hft;
 pub mod masked_thought;
 pub mod r_tuning;
@@ -21,6 +23,8 @@ pub fn kinds() -> Vec<Kind> {
     let mut all = postgrad_lab::stages::kinds();
     all.extend(cot_valve::kinds());
     all.extend(dart_math::kinds());
+    all.extend(demystify_long_cot::kinds());
+    all.extend(echo_chamber::kinds());
     all.extend(hft::kinds());
     all.extend(masked_thought::kinds());
     all.extend(r_tuning::kinds());

@@ -9,6 +9,7 @@ pub mod gsm8k;
 pub mod lang;
 pub mod logic;
 pub mod number;
+pub mod programs;
 pub mod puzzles;
 pub mod registry;
 pub mod sandbox;

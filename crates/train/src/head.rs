@@ -1,10 +1,9 @@
 //! A scalar head on hidden states: the value head of PPO, the head of a reward model.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use postgrad_base::{Error, Result};
-use postgrad_nn::checkpoint::{AnyTensor, read_safetensors, write_safetensors};
+use postgrad_nn::checkpoint::{AnyTensor, read_safetensors};
 use postgrad_tensor::{Param, Tensor, ops};
 
 /// A linear map to one number, zero at first.
@@ -31,13 +30,7 @@ impl ScalarHead {
         ops::linear(hidden, &self.weight.leaf(), Some(&self.bias.leaf())).reshape(&[n])
     }
 
-    /// Writes weight and bias to a safetensors file.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let tensors = self.params().map(|p| (p.name().to_string(), AnyTensor::Float(p.value())));
-        write_safetensors(path, &BTreeMap::from(tensors), &BTreeMap::new())
-    }
-
-    /// Reads what [`ScalarHead::save`] wrote.
+    /// Reads its weight and bias from a safetensors file.
     pub fn read(path: &Path, name: &str, width: usize) -> Result<Self> {
         let saved = read_safetensors(path)?;
         let head = Self::new(name, width);

@@ -73,6 +73,15 @@ impl Prompt {
         Ok(Self { ids, text, messages: turns, problem, reference, columns: record.columns, place: record.place })
     }
 
+    /// Whether a bare number is the answer: the problem's, else equal to the reference's.
+    pub fn is_answer(&self, number: &str) -> bool {
+        match (&self.problem, &self.reference) {
+            (Some(problem), _) => problem.answer == number,
+            (None, Some(reference)) => equal(reference, number).equal,
+            (None, None) => false,
+        }
+    }
+
     /// Judges a completion by the task's verifier, else by mathematical equality with the reference; `None` without either.
     pub fn judge(&self, completion: &str) -> Option<Judged> {
         if let Some(problem) = &self.problem {

@@ -35,8 +35,6 @@ pub struct Scored {
     pub entropy: Option<Tensor>,
     /// The final hidden states that predict the counted tokens, `[n, hidden]`.
     pub hidden: Tensor,
-    /// The final hidden states at the last token of each sequence, `[sequences, hidden]`.
-    pub ends: Tensor,
     /// The weight of each counted token in its sequence.
     pub weights: Vec<f32>,
     /// Which sequence each is of.
@@ -73,15 +71,6 @@ pub fn score(decoder: &Decoder, examples: &[&Example], scoring: Scoring) -> Resu
     pass.checkpoint = scoring.checkpointing;
     let hidden = decoder.hidden(&batch.tokens, &Walk::Tape(&pass));
     let counted: Vec<u32> = (0..batch.len as u32).filter(|i| batch.weights[*i as usize] != 0.0).collect();
-    let mut end = 0;
-    let ends: Vec<u32> = examples
-        .iter()
-        .map(|e| {
-            end += e.len() as u32;
-            end.saturating_sub(1)
-        })
-        .collect();
-    let ends = hidden.index_select(0, &ends);
     let hidden = hidden.index_select(0, &counted);
     let at = |i: &u32| *i as usize;
     let targets: Vec<u32> = counted.iter().map(|i| batch.targets[at(i)]).collect();
@@ -90,12 +79,33 @@ pub fn score(decoder: &Decoder, examples: &[&Example], scoring: Scoring) -> Resu
         log_probs,
         entropy,
         hidden,
-        ends,
         weights: counted.iter().map(|i| batch.weights[at(i)]).collect(),
         sequence: counted.iter().map(|i| batch.example_of[at(i)]).collect(),
         sequences: examples.len(),
         tokens: batch.tokens_real,
     })
+}
+
+/// The final hidden states at places of sequences, `[places of all, hidden]`, in one pass; and the tokens read.
+pub fn hidden_at(
+    decoder: &Decoder,
+    examples: &[&Example],
+    places: &[Vec<u32>],
+    checkpointing: bool,
+) -> Result<(Tensor, usize)> {
+    for e in examples {
+        check_vocabulary(e, decoder.config.vocab_size)?;
+    }
+    let batch = flat(examples)?;
+    let mut pass = Pass::segments(batch.len, &batch.segments, &batch.positions);
+    pass.checkpoint = checkpointing;
+    let hidden = decoder.hidden(&batch.tokens, &Walk::Tape(&pass));
+    let (mut rows, mut first) = (Vec::new(), 0);
+    for (e, own) in examples.iter().zip(places) {
+        rows.extend(own.iter().map(|p| first + p));
+        first += e.len() as u32;
+    }
+    Ok((hidden.index_select(0, &rows), batch.tokens_real))
 }
 
 /// Log-probs of the counted tokens of each sequence, without gradients, in passes of at most `micro_tokens`.

@@ -403,7 +403,7 @@ pub(crate) fn adapter_scales(decoder: &Decoder, examples: &[&Example], batch: &B
 }
 
 /// Cuts examples, in order, into groups of at most `tokens` (one example at least).
-pub(crate) fn cut(examples: &[Example], tokens: usize) -> Vec<Vec<&Example>> {
+pub fn cut(examples: &[Example], tokens: usize) -> Vec<Vec<&Example>> {
     let mut groups: Vec<Vec<&Example>> = Vec::new();
     let mut room = 0;
     for e in examples {

@@ -57,6 +57,11 @@ pub struct Config {
     /// Rankings: keep questions whose answers are all equally good, for measuring.
     #[serde(default)]
     pub all: bool,
+    /// Put in which lines of each answer are right, by the task's step verifier: what a process head learns from (a task that
+    /// writes a step a line: `chain` in the rendering `equations`). The last line is right where the answer is, if it has no
+    /// step of its own; other lines without one are not judged.
+    #[serde(default)]
+    pub steps: bool,
     /// Take answers that were cut off.
     #[serde(default)]
     pub truncated: bool,
@@ -152,7 +157,7 @@ impl Stage for Groups {
         let items = cx.items(&config.data)?;
         let by_question = samples(&config.samples, &items, cx)?;
         let mut checks = Vec::new();
-        if config.score == By::Score {
+        if config.score == By::Score || config.steps {
             checks = items.iter().map(check_of).collect::<Result<_>>()?;
         }
         let verifier = Verifier::new(checks)?;
@@ -184,8 +189,14 @@ impl Stage for Groups {
                 cx.stream("data").child("shuffle").nth(question as u64).shuffle(&mut dealt);
                 scored.iter_mut().zip(dealt).for_each(|(s, score)| s.1 = score);
             }
-            let (made, pairs) = made(&config, question, scored, cx);
-            let mut made = made;
+            let (mut made, pairs) = made(&config, question, scored, cx);
+            if config.steps {
+                let mut labels = BTreeMap::new();
+                for s in &answers {
+                    labels.insert(s.response.as_str(), step_labels(s, &verifier).map_err(|e| e.at(&item.id))?);
+                }
+                made.iter_mut().for_each(|row| add_steps(row, &labels));
+            }
             let mut base = prompt(&asked_with(item, config.ask.as_deref()), asker.as_ref(), question)?;
             if config.reference {
                 base.insert("completion".into(), gold(item)?);
@@ -290,9 +301,57 @@ fn made(config: &Config, question: usize, mut scored: Vec<(String, f64)>, cx: &C
     }
 }
 
-fn ranking(scored: &[(String, f64)]) -> Map<String, Value> {
+pub(super) fn ranking(scored: &[(String, f64)]) -> Map<String, Value> {
     let (texts, scores): (Vec<&String>, Vec<f64>) = scored.iter().map(|s| (&s.0, s.1)).unzip();
     Map::from_iter([("completions".into(), json!(texts)), ("scores".into(), json!(scores))])
+}
+
+/// Which lines of an answer are right, blank ones left out.
+fn step_labels(sample: &Sample, verifier: &Verifier) -> Result<Value> {
+    let text = sample.response.as_str();
+    let steps = verifier.verify(sample.question, text).steps.ok_or_else(|| {
+        Error::usage("`steps` needs a task that judges steps, and this question's does not").help("leave `steps` out")
+    })?;
+    let mut from = 0;
+    // Where each step ends, and whether it is right.
+    let placed: Vec<(usize, bool)> = steps
+        .iter()
+        .filter_map(|step| {
+            from += text[from..].find(&step.text)? + step.text.len();
+            Some((from, step.right()))
+        })
+        .collect();
+    let (mut labels, mut start) = (Vec::new(), 0);
+    for line in text.split_inclusive('\n') {
+        let end = start + line.len();
+        let own: Vec<bool> = placed.iter().filter(|p| start < p.0 && p.0 <= end).map(|p| p.1).collect();
+        let last = text[end..].trim().is_empty();
+        if !line.trim().is_empty() {
+            labels.push(match (own.is_empty(), last) {
+                (false, _) => Some(own.iter().all(|right| *right)),
+                (true, true) => Some(sample.correct),
+                (true, false) => None,
+            });
+        }
+        start = end;
+    }
+    Ok(json!(labels))
+}
+
+/// Puts the labels of a row's answers beside them.
+fn add_steps(row: &mut Map<String, Value>, labels: &BTreeMap<&str, Value>) {
+    let of = |text: &Value| text.as_str().and_then(|t| labels.get(t)).cloned().unwrap_or_default();
+    if let Some(texts) = row.get("completions").and_then(Value::as_array) {
+        let lists = json!(texts.iter().map(of).collect::<Vec<_>>());
+        row.insert("step_labels".into(), lists);
+    }
+    for (name, to) in
+        [("completion", "step_labels"), ("chosen", "chosen_step_labels"), ("rejected", "rejected_step_labels")]
+    {
+        if let Some(own) = row.get(name).map(of) {
+            row.insert(to.into(), own);
+        }
+    }
 }
 
 /// Pairs in an order of which every beginning has as many different answers as it can.
@@ -309,7 +368,7 @@ fn spread(pairs: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
 }
 
 /// The prompt's columns, from which the trainer's rows render as the rollout did.
-fn prompt(item: &Asked, asker: Option<&Asker>, question: usize) -> Result<Map<String, Value>> {
+pub(super) fn prompt(item: &Asked, asker: Option<&Asker>, question: usize) -> Result<Map<String, Value>> {
     let system = asker.and_then(|a| a.system.as_deref());
     let mut columns = Map::new();
     let value = match (&item.record.body, system, asker) {

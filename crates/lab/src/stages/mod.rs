@@ -2,28 +2,34 @@
 
 mod choice;
 mod concat;
+mod distill;
 mod draw;
 mod eval;
 mod fresh;
 mod groups;
 mod prefer;
 mod render;
+mod rerank;
 mod rl;
 pub mod rollout;
+mod score;
 mod select;
 mod sft;
 mod tuning;
 
 pub use choice::Choice;
 pub use concat::Concat;
+pub use distill::Distill;
 pub use draw::Draw;
 pub use eval::{Eval, answered, row};
 pub use fresh::Fresh;
 pub use groups::Groups;
 pub use prefer::Prefer;
 pub use render::Render;
+pub use rerank::Rerank;
 pub use rl::Rl;
 pub use rollout::Rollout;
+pub use score::Score;
 pub use select::Select;
 pub use sft::Sft;
 pub use tuning::Inputs;
@@ -39,10 +45,13 @@ pub fn kinds() -> Vec<Kind> {
         Kind::of::<Select>(),
         Kind::of::<Sft>(),
         Kind::of::<Render>(),
+        Kind::of::<Distill>(),
         Kind::of::<Rl>(),
         Kind::of::<Rollout>(),
         Kind::of::<Groups>(),
         Kind::of::<Prefer>(),
+        Kind::of::<Score>(),
+        Kind::of::<Rerank>(),
         Kind::of::<Eval>(),
         Kind::of::<Choice>(),
     ]

@@ -4,7 +4,8 @@
 //! `model/` or `adapter/`, `metrics.jsonl` with every update, and one row of figures: of the last update `loss`, `right` (the
 //! share of pairs whose better answer has the higher score), `margin`, `better_log_prob` and `worse_log_prob` (means over
 //! answers, sums over tokens, nats), and `groups`, `trained` parameters, their `share`, `tokens`. The reference policy is the
-//! model as it came. A killed stage goes on from its last checkpoint.
+//! model as it came. `method = "reward"` trains a reward model, with `head = "pairwise"`, `"outcome"` or `"process"`: beside the
+//! model lies `reward_head.safetensors`, and the log-probs of the row are values of the head. A killed stage goes on from its last checkpoint.
 //!
 //! ```toml
 //! use = "prefer"
@@ -20,7 +21,8 @@ use postgrad_nn::optim::Kind as Optimizer;
 use postgrad_nn::schedule::Decay;
 use postgrad_reason::ModelFolder;
 use postgrad_train::preference::data::{self, Read};
-use postgrad_train::preference::{Changes, Form, Loss, Preference, Reading};
+use postgrad_train::preference::{Changes, Form, HeadKind, Loss, Preference, Reading, RewardHead};
+use postgrad_train::rewards::model::HEAD;
 use postgrad_train::run_dir::RunDir;
 use postgrad_train::sft::Ended;
 use postgrad_train::{Checkpoints, Settings};
@@ -40,8 +42,11 @@ pub struct Config {
     pub model: Input,
     /// `groups` stages or files, one or several.
     pub data: Inputs,
-    /// A name of `tune --method`: `dpo`, `kto`, `aft-bound`, ...
+    /// A name of `tune --method`: `dpo`, `kto`, `aft-bound`, ..., or `reward`.
     pub method: String,
+    /// What a reward model's head says (pairwise).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadKind>,
     /// Single settings in place of the method's: `{ beta = 0.3 }`.
     #[serde(default)]
     pub loss: Changes,
@@ -99,6 +104,9 @@ pub enum Judge {
     Parting,
 }
 
+/// The method that trains a head.
+const REWARD: &str = "reward";
+
 fn constant() -> Decay {
     Decay::Constant
 }
@@ -110,7 +118,21 @@ impl Config {
     }
 
     fn loss(&self) -> Result<Loss> {
-        self.loss.over(Loss::named(&self.method)?)
+        let named = if self.method == REWARD { Loss::reward_model() } else { Loss::named(&self.method)? };
+        self.loss.over(named)
+    }
+
+    /// The head's kind, of a reward model.
+    fn head(&self) -> Option<HeadKind> {
+        (self.method == REWARD).then(|| self.head.unwrap_or_default())
+    }
+
+    fn reading(&self, loss: &Loss) -> Reading {
+        let parting = self.judge == Judge::Parting;
+        match self.head() {
+            Some(kind) => Reading { from_parting: parting, ..Reading::of_head(kind, self.max_len) },
+            None => Reading::of(loss, self.max_len, parting),
+        }
     }
 
     fn settings(&self, seed: u64) -> Settings {
@@ -166,6 +188,17 @@ impl Stage for Prefer {
         if loss.form == Form::Kto && config.batch < 2 {
             return Err(Error::usage("kto needs a batch of 2 rows or more"));
         }
+        match config.head() {
+            None if config.head.is_some() => {
+                return Err(Error::usage("`head` belongs to method = \"reward\""));
+            }
+            Some(HeadKind::Outcome | HeadKind::Process)
+                if config.loss != Changes::default() || config.judge != Judge::All =>
+            {
+                return Err(Error::usage("`loss` and `judge` are of pairs, and this head judges single answers"));
+            }
+            _ => {}
+        }
         if config.limit == Some(0) {
             return Err(Error::usage("`limit` is 0, and nothing would be left"));
         }
@@ -178,8 +211,10 @@ impl Stage for Prefer {
         let mut model = cx.model(&config.model)?;
         let all = model.decoder.parameter_count();
         config.trainable().begin(&mut model, cx)?;
-        let trained: usize = model.decoder.params().iter().map(|p| p.len()).sum();
-        let read = config.read(&model, Reading::of(&loss, config.max_len, config.judge == Judge::Parting), cx)?;
+        let head = config.head().map(|kind| RewardHead::new(kind, model.decoder.config.hidden));
+        let heads = head.iter().flat_map(|h| h.params());
+        let trained: usize = model.decoder.params().into_iter().chain(heads).map(|p| p.len()).sum();
+        let read = config.read(&model, config.reading(&loss), cx)?;
 
         let dir = RunDir::held(&cx.out)?;
         let begun = dir.latest()?.map_or(0, |p| p.step);
@@ -189,7 +224,7 @@ impl Stage for Prefer {
             decoder: &model.decoder,
             settings: &settings,
             loss,
-            head: None,
+            head: head.as_ref(),
             groups: &read.groups,
             held_out: &[],
             sink: &mut sink,
@@ -202,6 +237,9 @@ impl Stage for Prefer {
             return Err(Error::cancelled().help("the time is spent; the stage goes on from its last checkpoint"));
         }
         config.trainable().save(&mut model, cx)?;
+        if let Some(head) = &head {
+            head.save(&cx.out.join(HEAD))?;
+        }
         cx.spend("updates", outcome.steps);
         cx.spend("examples", outcome.steps * settings.batch as u64);
         cx.spend("tokens", outcome.tokens);

@@ -287,7 +287,8 @@ fn rows(metrics: &Path, steps: u64, trained: usize) -> Result<Vec<Item>> {
         // Rates of the machine are not the experiment's.
         let counts =
             |(key, value): &(&String, &Value)| (value.is_number() || value.is_boolean()) && !key.ends_with("_per_s");
-        metrics.extend(event.fields.iter().filter(counts).map(|(k, v)| (k.clone(), v.clone())));
+        // Names of columns have no dots.
+        metrics.extend(event.fields.iter().filter(counts).map(|(k, v)| (k.replace('.', "_"), v.clone())));
         rows.push(Item { item: format!("step-{:05}", event.step), cluster: None, metrics });
     }
     Ok(rows)

@@ -202,6 +202,10 @@ pub struct TuneArgs {
     #[arg(long)]
     pub dry_run: bool,
 
+    /// Print the recipe of the same settings, for `postgrad run`, and stop
+    #[arg(long)]
+    pub print_recipe: bool,
+
     #[command(flatten)]
     pub preference: PreferenceArgs,
     #[command(flatten)]

@@ -19,7 +19,7 @@ use crate::model::{OwnSettings, resolve_model};
 use crate::tune::args::TuneArgs;
 use crate::tune::method;
 use crate::tune::session::{Session, Tuned};
-use crate::tune::{config, data, dtype, finish, place, prepare, session, told};
+use crate::tune::{config, data, dtype, finish, place, prepare, recipe, session, told};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum DivergenceName {
@@ -137,6 +137,11 @@ pub fn run(args: TuneArgs, way: Way, app: &App) -> Result<()> {
     let plan = json!({"method": args.method, "way": way, "teacher": name, "settings": settings, "steps": steps,
         "examples": examples.len(), "held_out": held_out.len(), "trained_parameters": trainable,
         "parameters": model.decoder.parameter_count()});
+    if args.print_recipe {
+        let own = json!({"teacher": "@teacher", "divergence": way.divergence, "temperature": way.temperature, "own": way.own,
+            "max_len": settings.max_len});
+        return recipe::print(args, full, &settings, Some(steps), "distill", own);
+    }
     let samples = way.own.map_or("the data alone".into(), |o| {
         format!("the student's own samples in {:.0}% of the updates, {} tokens at most", 100.0 * o.share, o.max_tokens)
     });

@@ -8,7 +8,7 @@ use postgrad_nn::schedule::Decay;
 use postgrad_tasks::task::nearest;
 use postgrad_train::Settings;
 use postgrad_train::preference::loss::NAMES as LOSSES;
-use postgrad_train::preference::{Changes, Length, Loss};
+use postgrad_train::preference::{Changes, HeadKind, Length, Loss};
 use postgrad_train::rewards::{Limits, Rewards};
 use postgrad_train::rl::settings::NAMES as METHODS;
 use postgrad_train::rl::{Baseline, CurriculumSpec, KlKind, KlPlace, Method};
@@ -31,6 +31,14 @@ pub enum Judge {
     Parting,
 }
 
+/// The head of `--method reward`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Head {
+    Pairwise,
+    Outcome,
+    Process,
+}
+
 /// Flags of preference methods. What is not given is the method's published setting.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Preference methods")]
@@ -50,6 +58,9 @@ pub struct PreferenceArgs {
     /// Whether an answer's log-prob is the sum over its tokens or their mean
     #[arg(long, value_enum, value_name = "HOW")]
     pub length: Option<LengthName>,
+    /// What the head of a reward model says: which of two answers is better, whether an answer is right, or each of its steps
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub head: Option<Head>,
     /// Which tokens of the answers are judged
     #[arg(long, value_enum, default_value = "all", hide_default_value = true, value_name = "WHICH")]
     pub judge: Judge,
@@ -155,8 +166,8 @@ pub struct ReinforceArgs {
 pub enum Which {
     Sft,
     Preference(Loss),
-    /// A scalar head that puts better answers above worse.
-    RewardModel(Loss),
+    /// A scalar head that puts better answers above worse, or says what is right.
+    RewardModel(Loss, HeadKind),
     Reinforce(Box<Method>),
     Distill(Way),
 }
@@ -188,7 +199,10 @@ impl Which {
             return Ok(Self::Sft);
         }
         if name == "reward" {
-            return args.preference.over(Loss::reward_model()).map(Self::RewardModel);
+            return args.preference.reward_model();
+        }
+        if args.preference.head.is_some() {
+            return Err(Error::usage(format!("--head is of reward models, and the method is {name}")));
         }
         if preference {
             return args.preference.over(Loss::named(name)?).map(Self::Preference);
@@ -226,7 +240,21 @@ impl PreferenceArgs {
             ("--nll", self.nll.is_some()),
             ("--length", self.length.is_some()),
             ("--judge", self.judge != Judge::All),
+            ("--head", self.head.is_some()),
         ])
+    }
+
+    fn reward_model(&self) -> Result<Which> {
+        let kind = match self.head.unwrap_or(Head::Pairwise) {
+            Head::Pairwise => HeadKind::Pairwise,
+            Head::Outcome => HeadKind::Outcome,
+            Head::Process => HeadKind::Process,
+        };
+        let of_pairs = Self { head: None, ..self.clone() };
+        if let Some(flag) = of_pairs.given().filter(|_| kind != HeadKind::Pairwise) {
+            return Err(Error::usage(format!("{flag} is of losses over pairs, and the head judges single answers")));
+        }
+        Ok(Which::RewardModel(self.over(Loss::reward_model())?, kind))
     }
 
     fn over(&self, loss: Loss) -> Result<Loss> {

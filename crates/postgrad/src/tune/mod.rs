@@ -6,6 +6,7 @@ mod examples;
 mod method;
 pub mod plan;
 mod prefer;
+mod recipe;
 mod reinforce;
 pub mod session;
 
@@ -32,8 +33,8 @@ use crate::tune::session::{Session, Tuned};
 pub fn run(args: Args, app: &App) -> Result<()> {
     match method::Which::of(&args)? {
         method::Which::Sft => supervised(args, app),
-        method::Which::Preference(loss) => prefer::run(args, loss, false, app),
-        method::Which::RewardModel(loss) => prefer::run(args, loss, true, app),
+        method::Which::Preference(loss) => prefer::run(args, loss, None, app),
+        method::Which::RewardModel(loss, head) => prefer::run(args, loss, Some(head), app),
         method::Which::Distill(way) => distill::run(args, way, app),
         method::Which::Reinforce(method) => reinforce::run(args, *method, app),
     }
@@ -86,6 +87,10 @@ fn supervised(args: Args, app: &App) -> Result<()> {
         return Ok(());
     }
     tell(&plan.to_text(own.is_some()));
+    if args.print_recipe {
+        let own = json!({"normalizer": settings.normalizer, "max_len": settings.max_len, "corrupt": args.corrupt, "select": select});
+        return recipe::print(args, full, &settings, plan.steps(), "sft", own);
+    }
     if let (None, Some(steps)) = (&args.checkpoints, plan.steps()) {
         settings.checkpoints = Checkpoints::Every(steps.div_ceil(10));
     }

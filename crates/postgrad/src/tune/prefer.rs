@@ -4,21 +4,20 @@ use postgrad_base::progress::Mode;
 use postgrad_base::{Error, Result, Stream};
 use postgrad_lab::table::grouped;
 use postgrad_train::Checkpoints;
-use postgrad_train::head::ScalarHead;
 use postgrad_train::preference::data::{self, Read};
-use postgrad_train::preference::{Group, Loss, Preference, Reading};
+use postgrad_train::preference::{Group, HeadKind, Loss, Preference, Reading, RewardHead};
 use postgrad_train::rewards::model::HEAD;
 use postgrad_train::run_dir::RunDir;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::frame::App;
 use crate::model::{OwnSettings, resolve_model};
 use crate::tune::args::TuneArgs;
 use crate::tune::method::{self, Judge};
 use crate::tune::session::{Session, Tuned};
-use crate::tune::{config, dtype, finish, place, prepare, session, told};
+use crate::tune::{config, dtype, finish, place, prepare, recipe, session, told};
 
-pub fn run(args: TuneArgs, loss: Loss, reward_model: bool, app: &App) -> Result<()> {
+pub fn run(args: TuneArgs, loss: Loss, head: Option<HeadKind>, app: &App) -> Result<()> {
     let args = &args;
     method::refuse(args)?;
     let progress = if app.json { Mode::Json } else { Mode::Auto };
@@ -32,7 +31,11 @@ pub fn run(args: TuneArgs, loss: Loss, reward_model: bool, app: &App) -> Result<
     let mut settings = method::settings(args, full, own.as_ref(), context)?;
     prepare(&mut model, args, full)?;
 
-    let reading = Reading::of(&loss, settings.max_len, args.preference.judge == Judge::Parting);
+    let parting = args.preference.judge == Judge::Parting;
+    let reading = match head {
+        Some(kind) => Reading { from_parting: parting, ..Reading::of_head(kind, settings.max_len) },
+        None => Reading::of(&loss, settings.max_len, parting),
+    };
     let (groups, held_out, read) = groups(args, &model.renderer, reading)?;
     let steps = settings.steps.unwrap_or((groups.len() as f64 * settings.epochs / settings.batch as f64).ceil() as u64);
     let mut warnings = model.warnings.clone();
@@ -46,7 +49,7 @@ pub fn run(args: TuneArgs, loss: Loss, reward_model: bool, app: &App) -> Result<
     let plan = json!({"method": args.method, "loss": loss, "settings": settings, "steps": steps, "groups": groups.len(),
         "held_out": held_out.len(), "trained_parameters": trainable, "parameters": model.decoder.parameter_count()});
     let text = [
-        ("method", format!("{}: {}", args.method, about(&loss))),
+        ("method", format!("{}: {}", args.method, about(&loss, head))),
         (
             "trained",
             format!("{} of {} parameters", grouped(trainable as u64), grouped(model.decoder.parameter_count() as u64)),
@@ -57,13 +60,25 @@ pub fn run(args: TuneArgs, loss: Loss, reward_model: bool, app: &App) -> Result<
             format!("{} of {} groups, learning rate {:e}, {:?}", steps, settings.batch, settings.lr, settings.decay),
         ),
     ];
+    if args.print_recipe {
+        let mut changes = json!(loss);
+        changes.as_object_mut().expect("a table").remove("form");
+        let judge = if args.preference.judge == Judge::Parting { "parting" } else { "all" };
+        let loss = if head.is_none() { changes } else { Value::Null };
+        let own =
+            json!({"method": args.method, "loss": loss, "judge": judge, "head": head, "max_len": settings.max_len});
+        return recipe::print(args, full, &settings, Some(steps), "prefer", own);
+    }
     if told(args, app, &plan, &text, &warnings)? {
         return Ok(());
     }
     if args.checkpoints.is_none() {
         settings.checkpoints = Checkpoints::Every(steps.div_ceil(10).max(1));
     }
-    let own = json!({"loss": loss, "judge": format!("{:?}", args.preference.judge)});
+    let mut own = json!({"loss": loss, "judge": format!("{:?}", args.preference.judge)});
+    if let Some(kind) = head {
+        own["head"] = json!(kind);
+    }
     let (store, folder) = place(args)?;
     let session = Session {
         config: config(args, full, &settings, own)?,
@@ -72,7 +87,7 @@ pub fn run(args: TuneArgs, loss: Loss, reward_model: bool, app: &App) -> Result<
         dtype: dtype(args, &model)?,
         ..session(args, app, &settings, if full { Tuned::Full } else { Tuned::Lora })
     };
-    let head = reward_model.then(|| ScalarHead::new("reward_head", model.decoder.config.hidden));
+    let head = head.map(|kind| RewardHead::new(kind, model.decoder.config.hidden));
     let done = session.run_with(&store, &mut model, |active, model| {
         let mut sink = active.sink()?;
         let dir = RunDir::held(&active.run.folder)?;
@@ -99,7 +114,12 @@ pub fn run(args: TuneArgs, loss: Loss, reward_model: bool, app: &App) -> Result<
 }
 
 /// What of the published settings is in force.
-fn about(loss: &Loss) -> String {
+fn about(loss: &Loss, head: Option<HeadKind>) -> String {
+    match head {
+        Some(HeadKind::Outcome) => return "cross-entropy of right and wrong at an answer's last token".into(),
+        Some(HeadKind::Process) => return "cross-entropy of right and wrong at the last token of each step".into(),
+        Some(HeadKind::Pairwise) | None => {}
+    }
     let value = serde_json::to_value(loss).unwrap_or_default();
     let list = value.as_object().into_iter().flatten();
     let off = |v: &serde_json::Value| v.is_null() || v.as_f64() == Some(0.0);

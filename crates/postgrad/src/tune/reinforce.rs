@@ -27,7 +27,7 @@ use crate::tune::args::TuneArgs;
 use crate::tune::examples::EvalData;
 use crate::tune::method;
 use crate::tune::session::{Session, Tuned};
-use crate::tune::{config, dtype, finish, place, prepare, session, told};
+use crate::tune::{config, dtype, finish, place, prepare, recipe, session, told};
 
 pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
     let args = &args;
@@ -56,6 +56,13 @@ pub fn run(args: TuneArgs, way: Method, app: &App) -> Result<()> {
     prepare(&mut model, args, full)?;
     let answered = supervised(args, &model, &settings)?;
     let steps = total_steps(&settings, &way, train.len(), args.reinforce.sft_every);
+    if args.print_recipe {
+        let supervised =
+            args.reinforce.sft_every.map(|n| json!({"data": "@lessons", "every": n, "batch": settings.batch}));
+        let own = json!({"method": args.method, "with": way, "rewards": rewards.specs(), "curriculum": args.reinforce.curriculum,
+            "supervised": supervised, "shuffle_rewards": args.reinforce.shuffle_rewards, "guard": !args.reinforce.no_guard});
+        return recipe::print(args, full, &settings, Some(steps), "rl", own);
+    }
     let plan =
         Plan { way: &way, rewards: rewards.specs(), spec: &spec, settings: &settings, steps, answered: answered.len() };
     let warnings = model.warnings.clone();

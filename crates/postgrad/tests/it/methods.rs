@@ -234,6 +234,7 @@ fn flags_of_another_method_are_refused() {
         ("dpo", &["--curriculum", "passes"]),
         ("dpo", &["--corrupt", "rate=0.4"]),
         ("grpo", &["--beta", "0.2"]),
+        ("dpo", &["--head", "outcome"]),
         ("grpo", &["--full", "--select", "hft"]),
     ] {
         let out = tune(dir.path(), &[&["--method", method, "--data", "pairs.jsonl"], flags].concat()).output().unwrap();
@@ -241,6 +242,31 @@ fn flags_of_another_method_are_refused() {
         assert_eq!(out.status.code(), Some(2), "{method} {flags:?}: {said}");
         assert!(said.contains(flags[flags.len() - 2]) && said.contains(method), "{method} {flags:?}: {said}");
     }
+}
+
+#[test]
+fn heads_judge_answers_and_steps_and_reward() {
+    let dir = tempfile::tempdir().unwrap();
+    pairs(dir.path());
+    let steps = "{\"prompt\": \"1+1?\", \"completion\": \"So\\n2\", \"step_labels\": [null, true]}\n";
+    std::fs::write(dir.path().join("steps.jsonl"), steps.repeat(4)).unwrap();
+    for (head, data) in [("outcome", "pairs.jsonl"), ("process", "steps.jsonl")] {
+        let flags =
+            ["--method", "reward", "--head", head, "--data", data, "--steps", "2", "--hold-out", "2", "--batch", "2"];
+        let out = tune(dir.path(), &[&flags[..], &["--out", head]].concat()).output().unwrap();
+        assert!(out.status.success(), "{}", text(&out));
+        let first = events(&dir.path().join(head), "step")[0]["fields"]["loss"].as_f64().unwrap();
+        assert!((first - std::f64::consts::LN_2).abs() < 1e-6);
+        let reward = format!("model:{head}?over=product");
+        let sampled = ["--method", "grpo", "--data", "task:add?n=20", "--max-tokens", "4", "--group", "2"];
+        let out = tune(dir.path(), &[&sampled[..], &["--reward", &reward, "--try-reward", "--json"]].concat());
+        let out = { out }.output().unwrap();
+        let rows: Vec<Value> = serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", text(&out)));
+        assert!(rows.iter().all(|r| (0.0..=1.0).contains(&r["reward"].as_f64().unwrap())), "{rows:?}");
+    }
+    let odd = ["--method", "reward", "--head", "outcome", "--margin", "1", "--data", "pairs.jsonl"];
+    let out = tune(dir.path(), &odd).output().unwrap();
+    assert!(out.status.code() == Some(2) && text(&out).contains("--margin"), "{}", text(&out));
 }
 
 /// Every name that the help lists does an update and leaves a model.

@@ -54,7 +54,11 @@ const SPECIAL: &[(&str, &[(&str, &str)])] = &[
             ("pass-3.data", "@mix"),
         ],
     ),
+    // Snapshots lie within the updates.
+    ("echo-chamber", &[("tuned.snapshots", "[1]"), ("samples-half.model", "@tuned/step-1"), ("tuned.steps", "2")]),
     ("dart-math", &[("generator", "able"), ("pass.max_tokens", "96"), ("pool.max_tokens", "96")]),
+    ("demystify-long-cot", &[("tuned.with.max_tokens", "24")]),
+    ("reft", &[("tuned.with.max_tokens", "16")]),
 ];
 
 const HOW: &str = "cut what it does with a line in SPECIAL (crates/systems/tests/it/main.rs)";

@@ -58,7 +58,7 @@ pub fn hold(task: &dyn Task, laws: &Laws) {
 
 fn answers_are_judged(task: &dyn Task, p: &Problem, laws: &Laws) {
     let name = task.name();
-    assert!(p.task == name && p.split == Split::of(&p.cluster) || p.split == Split::of(&p.id), "{name}");
+    assert!(p.task == name && (p.split == Split::of(&p.cluster) || p.split == Split::of(&p.id)), "{name}");
     assert_eq!(serde_json::from_str::<Problem>(&serde_json::to_string(p).unwrap()).unwrap(), *p, "{name}");
     let right = |text: &str| {
         let v = task.verify(p, text);
@@ -151,7 +151,7 @@ fn hostile_text_is_judged_at_once(task: &dyn Task, p: &Problem) {
 
 /// Wrong answers to a problem that has one answer: a number or word changed, swapped, dropped, added.
 pub fn spoiled(answer: &str) -> Vec<String> {
-    let mut all = vec![format!("{answer} 1"), format!("{answer}\n{answer}")];
+    let mut all = vec![format!("{answer} 1"), format!("{answer} {answer}")];
     let spots: Vec<(usize, char)> = answer.char_indices().filter(|(_, c)| c.is_ascii_alphanumeric()).collect();
     for &(at, c) in [spots.first(), spots.get(spots.len() / 2), spots.last()].into_iter().flatten() {
         let other = match c {
@@ -168,4 +168,53 @@ pub fn spoiled(answer: &str) -> Vec<String> {
         all.extend(String::from_utf8(bytes));
     }
     all
+}
+
+/// A grid of single characters in other spellings.
+pub fn glued(p: &Problem) -> Vec<String> {
+    let a = &p.answer;
+    vec![
+        a.replace(' ', ""),
+        a.replace(' ', ",  ").replace('\n', "\n\n"),
+        a.replace('\n', " "),
+        format!("[{}]", a.replace('\n', ";")),
+    ]
+}
+
+/// All Latin squares of side `n`, row by row.
+pub fn latin_squares(n: usize) -> Vec<Vec<i64>> {
+    let mut all: Vec<Vec<i64>> = vec![vec![]];
+    for i in 0..n * n {
+        let clash = |g: &[i64], v: i64| (0..i).any(|j| g[j] == v && (j / n == i / n || j % n == i % n));
+        let longer = |g: Vec<i64>| {
+            let fit: Vec<Vec<i64>> =
+                (1..=n as i64).filter(|v| !clash(&g, *v)).map(|v| [&g[..], &[v]].concat()).collect();
+            fit
+        };
+        all = all.into_iter().flat_map(longer).collect();
+    }
+    all
+}
+
+/// Wrong lists of cells to a problem that has one right list: a cell dropped, added, moved, named twice.
+pub fn spoiled_places(answer: &str, cols: usize) -> Vec<String> {
+    let right = super::grid::places(answer, cols, cols).unwrap();
+    let spare: Vec<usize> = (0..cols * cols).filter(|i| !right.contains(i)).collect();
+    let show = |places: &[usize]| super::grid::show_places(places, cols);
+    let mut all = vec![
+        show(&[&right[..], &spare[..1]].concat()),
+        show(&[&right[..], &spare[spare.len() - 1..]].concat()),
+        show(&spare),
+        format!("({},1)", cols + 1),
+    ];
+    if let Some((first, rest)) = right.split_first() {
+        all.extend([show(rest), show(&[rest, &spare[..1]].concat()), show(&[&right[..], &[*first]].concat())]);
+    }
+    all
+}
+
+/// A list of cells in other spellings and in another order.
+pub fn respelled_places(p: &Problem) -> Vec<String> {
+    let turned: Vec<&str> = p.answer.split(' ').rev().collect();
+    vec![turned.join(", "), p.answer.replace(',', ", "), p.answer.to_uppercase()]
 }

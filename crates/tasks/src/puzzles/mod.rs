@@ -7,10 +7,30 @@
 //! Left out on purpose: Chinese prompts, pictures, families that need an imported data set.
 
 mod arith;
+mod arrow_maze;
+mod calcudoku;
+mod campsite;
 mod countdown;
+mod crossword;
+mod cryptarithm;
+mod futoshiki;
 mod game24;
+mod grid;
+mod kakurasu;
+pub mod language;
 #[cfg(test)]
 mod laws;
+mod math_path;
+mod minesweeper;
+mod norinori;
+mod number_wall;
+mod numbrix;
+mod operation;
+mod skyscraper;
+mod stars;
+mod sudoku;
+mod survo;
+mod zebra;
 
 use postgrad_base::{Error, Result, Stream};
 use serde::Serialize;
@@ -18,12 +38,53 @@ use serde::de::DeserializeOwned;
 
 use crate::task::{Difficulty, Knob, Problem, Rendering, Task, Trace, Verdict, final_text, nearest};
 
+pub use arrow_maze::ArrowMaze;
+pub use calcudoku::Calcudoku;
+pub use campsite::Campsite;
 pub use countdown::Countdown;
+pub use crossword::Crossword;
+pub use cryptarithm::Cryptarithm;
+pub use futoshiki::Futoshiki;
 pub use game24::Game24;
+pub use kakurasu::Kakurasu;
+pub use math_path::MathPath;
+pub use minesweeper::Minesweeper;
+pub use norinori::Norinori;
+pub use number_wall::NumberWall;
+pub use numbrix::Numbrix;
+pub use operation::Operation;
+pub use skyscraper::Skyscraper;
+pub use stars::Stars;
+pub use sudoku::Sudoku;
+pub use survo::Survo;
+pub use zebra::Zebra;
 
 /// All puzzles, in the order of listings.
 pub fn all() -> Vec<Box<dyn Task>> {
-    vec![Box::new(Of(Countdown)), Box::new(Of(Game24))]
+    let mut all: Vec<Box<dyn Task>> = vec![
+        Box::new(Of(Countdown)),
+        Box::new(Of(Game24)),
+        Box::new(Of(Sudoku)),
+        Box::new(Of(Futoshiki)),
+        Box::new(Of(Skyscraper)),
+        Box::new(Of(Calcudoku)),
+        Box::new(Of(Kakurasu)),
+        Box::new(Of(Survo)),
+        Box::new(Of(Numbrix)),
+        Box::new(Of(NumberWall)),
+        Box::new(Of(Minesweeper)),
+        Box::new(Of(Norinori)),
+        Box::new(Of(Stars)),
+        Box::new(Of(Campsite)),
+        Box::new(Of(ArrowMaze)),
+        Box::new(Of(Crossword)),
+        Box::new(Of(Zebra)),
+        Box::new(Of(Cryptarithm)),
+        Box::new(Of(MathPath)),
+        Box::new(Of(Operation)),
+    ];
+    all.extend(language::all());
+    all
 }
 
 pub const STEPS: Rendering = Rendering { name: "steps", ask: "" };

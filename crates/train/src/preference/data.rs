@@ -8,7 +8,8 @@
 //! | `prompt`, `completion`, `label` | an unpaired row, wanted (`true`, a number above 0) or not |
 //!
 //! `completion` beside a pair or a ranking is the gold answer, which the likelihood term alone sees ([`Loss::nll`]); a ranking
-//! may then be empty. `weight` (a number) is a factor on the group. `chosen_spans`, `rejected_spans` and `spans` (lists of [start, end) in
+//! may then be empty. `step_labels` (`chosen_step_labels`, `rejected_step_labels`; of a ranking a list of lists) say which lines
+//! of an answer are right: true, false, a number (above 0), null; a `completion` with them needs no `label`. `weight` (a number) is a factor on the group. `chosen_spans`, `rejected_spans` and `spans` (lists of [start, end) in
 //! characters of the answer) say which parts of an answer are judged; without them all of it is. A step-level pair whose
 //! answers share their first steps is judged from where they part ([`Group::judge_from_parting`]).
 
@@ -20,6 +21,7 @@ use postgrad_data::record::Layout;
 use postgrad_data::{Body, Example, Kind, Place, Renderer};
 use serde_json::{Map, Value, json};
 
+use super::head::{HeadKind, step_ends};
 use super::loss::{Form, Loss};
 
 /// One answer: its tokens with their weights, and how good it is among those to its prompt.
@@ -27,6 +29,14 @@ use super::loss::{Form, Loss};
 pub struct Ranked {
     pub example: Example,
     pub rank: f32,
+    /// Last tokens of judged steps, and whether the step is right.
+    pub steps: Vec<(u32, bool)>,
+}
+
+impl Ranked {
+    pub fn new(example: Example, rank: f32) -> Self {
+        Self { example, rank, steps: vec![] }
+    }
 }
 
 /// Answers to one prompt.
@@ -44,7 +54,7 @@ pub struct Group {
 impl Group {
     pub fn pair(chosen: Example, rejected: Example) -> Self {
         let place = chosen.place.clone();
-        let answers = vec![Ranked { example: chosen, rank: 1.0 }, Ranked { example: rejected, rank: 0.0 }];
+        let answers = vec![Ranked::new(chosen, 1.0), Ranked::new(rejected, 0.0)];
         Self { answers, gold: None, weight: 1.0, place, columns: Map::new() }
     }
 
@@ -96,13 +106,20 @@ pub struct Reading {
     pub from_parting: bool,
     /// Gold answers are kept; else they are passed over.
     pub gold: bool,
+    /// Every row says which steps are right; groups without a judged one are left out.
+    pub steps: bool,
 }
 
 impl Reading {
     /// What a loss reads.
     pub fn of(loss: &Loss, max_len: usize, from_parting: bool) -> Self {
         let (unpaired, alone) = (loss.form == Form::Kto, loss.unpaired());
-        Self { max_len, unpaired, alone, from_parting, gold: loss.takes_gold() }
+        Self { max_len, unpaired, alone, from_parting, gold: loss.takes_gold(), steps: false }
+    }
+
+    /// What a reward model reads.
+    pub fn of_head(kind: HeadKind, max_len: usize) -> Self {
+        Self { max_len, alone: kind != HeadKind::Pairwise, steps: kind == HeadKind::Process, ..Self::default() }
     }
 }
 
@@ -135,6 +152,10 @@ impl Read {
                 .at(&group.place)
                 .help("rows with `label` are for kto and weighted; others need `prompt`, `chosen` and `rejected`"));
         }
+        if reading.steps && !group.answers.iter().any(|a| !a.steps.is_empty()) {
+            self.empty += 1;
+            return Ok(());
+        }
         if reading.from_parting && group.answers.len() > 1 {
             group.judge_from_parting();
         }
@@ -160,11 +181,12 @@ pub fn group(mut row: Map<String, Value>, renderer: &Renderer) -> Result<Group> 
         Some(w) => w.as_f64().filter(|w| w.is_finite()).ok_or_else(|| Error::work("`weight` is not a number"))? as f32,
     };
     let has = |row: &Map<String, Value>, name: &str| row.get(name).is_some_and(|v| !v.is_null());
-    let mut texts: Vec<(Value, f32, Option<Value>)> = Vec::new();
+    let mut texts: Vec<Answer> = Vec::new();
     if has(&row, "chosen") && has(&row, "rejected") {
         for (name, rank) in [("chosen", 1.0), ("rejected", 0.0)] {
             let value = row.shift_remove(name).unwrap_or_default();
-            texts.push((value, rank, row.shift_remove(&format!("{name}_spans"))));
+            let mut of = |what: &str| row.shift_remove(&format!("{name}_{what}"));
+            texts.push(Answer { value, rank, spans: of("spans"), steps: of("step_labels") });
         }
     } else if has(&row, "completions") {
         let take = |row: &mut Map<String, Value>, name: &str| match row.shift_remove(name) {
@@ -175,22 +197,32 @@ pub fn group(mut row: Map<String, Value>, renderer: &Renderer) -> Result<Group> 
         if answers.len() != scores.len() {
             return Err(Error::work(format!("{} completions and {} scores", answers.len(), scores.len())));
         }
-        for (answer, score) in answers.into_iter().zip(scores) {
+        let mut steps = vec![None; answers.len()];
+        if has(&row, "step_labels") {
+            steps = take(&mut row, "step_labels")?.into_iter().map(Some).collect();
+        }
+        if steps.len() != answers.len() {
+            return Err(Error::work(format!("{} completions and {} lists of step labels", answers.len(), steps.len())));
+        }
+        for ((value, score), steps) in answers.into_iter().zip(scores).zip(steps) {
             let score = score.as_f64().ok_or_else(|| Error::work("a score is not a number"))?;
-            texts.push((answer, score as f32, None));
+            texts.push(Answer { value, rank: score as f32, spans: None, steps });
         }
         if texts.is_empty() && !has(&row, "completion") {
             return Err(
                 Error::work("the row has no answer").help("give `completions`, or a `completion` as the gold one")
             );
         }
-    } else if has(&row, "completion") && has(&row, "label") {
-        let rank = match row.shift_remove("label") {
+    } else if has(&row, "completion") && (has(&row, "label") || has(&row, "step_labels")) {
+        let steps = row.shift_remove("step_labels");
+        let rank = match row.shift_remove("label").filter(|l| !l.is_null()) {
+            None => f32::from(u8::from(step_labels(steps.as_ref())?.iter().all(|l| *l != Some(false)))),
             Some(Value::Bool(good)) => f32::from(u8::from(good)),
             Some(Value::Number(n)) => n.as_f64().unwrap_or(0.0) as f32,
             _ => return Err(Error::work("`label` is neither true, false nor a number")),
         };
-        texts.push((row.shift_remove("completion").unwrap_or_default(), rank, row.shift_remove("spans")));
+        let value = row.shift_remove("completion").unwrap_or_default();
+        texts.push(Answer { value, rank, spans: row.shift_remove("spans"), steps });
     } else {
         let found: Vec<&str> = row.keys().take(20).map(String::as_str).collect();
         return Err(Error::usage(format!("the columns fit no preference row (found: {})", found.join(", "))).help(
@@ -204,21 +236,57 @@ pub fn group(mut row: Map<String, Value>, renderer: &Renderer) -> Result<Group> 
     let gold = row.shift_remove("completion").filter(|c| !c.is_null());
     let gold = gold.map(|gold| render(&prompt, &gold, &row, renderer).map_err(|e| e.at("completion"))).transpose()?;
     let mut answers = Vec::with_capacity(texts.len());
-    for (text, rank, spans) in texts {
-        let mut example = render(&prompt, &text, &row, renderer)?;
+    for Answer { value, rank, spans, steps } in texts {
+        let mut example = render(&prompt, &value, &row, renderer)?;
+        let steps = judged_steps(&example, steps.as_ref(), renderer)?;
         if let Some(spans) = spans.filter(|s| !s.is_null()) {
-            judge_spans(&mut example, &text, &spans, renderer)?;
+            judge_spans(&mut example, &value, &spans, renderer)?;
         }
-        answers.push(Ranked { example, rank });
+        answers.push(Ranked { example, rank, steps });
     }
     Ok(Group { answers, gold, weight, place: Place::default(), columns: row })
 }
 
+/// An answer as a row has it.
+struct Answer {
+    value: Value,
+    rank: f32,
+    spans: Option<Value>,
+    steps: Option<Value>,
+}
+
+/// `true`, `false`, a number (above 0 is right) or null (not judged) for each step.
+fn step_labels(labels: Option<&Value>) -> Result<Vec<Option<bool>>> {
+    let wrong = || Error::work("step labels are not a list of true, false, numbers and null");
+    let Some(labels) = labels.filter(|l| !l.is_null()) else { return Ok(vec![]) };
+    let label = |l: &Value| match l {
+        Value::Null => Ok(None),
+        Value::Bool(right) => Ok(Some(*right)),
+        Value::Number(n) => Ok(n.as_f64().map(|n| n > 0.0)),
+        _ => Err(wrong()),
+    };
+    labels.as_array().ok_or_else(wrong)?.iter().map(label).collect()
+}
+
+/// Last tokens of the steps that are judged: one label a line that is not blank.
+fn judged_steps(example: &Example, labels: Option<&Value>, renderer: &Renderer) -> Result<Vec<(u32, bool)>> {
+    let labels = step_labels(labels)?;
+    if labels.is_empty() {
+        return Ok(vec![]);
+    }
+    let ends = step_ends(example, renderer.tokenizer())?;
+    if ends.len() != labels.len() {
+        return Err(Error::work(format!("{} step labels, and the answer has {} lines", labels.len(), ends.len()))
+            .help("steps are the lines of an answer; blank ones do not count"));
+    }
+    Ok(ends.into_iter().zip(labels).filter_map(|(end, label)| Some((end, label?))).collect())
+}
+
 /// The turns with which whole conversations begin alike; taken off them.
-fn shared_turns(texts: &mut [(Value, f32, Option<Value>)]) -> Result<Value> {
+fn shared_turns(texts: &mut [Answer]) -> Result<Value> {
     let wrong =
         || Error::work("the row has no `prompt`, and its answers are not conversations that share their first turns");
-    let lists: Option<Vec<&Vec<Value>>> = texts.iter().map(|t| t.0.as_array()).collect();
+    let lists: Option<Vec<&Vec<Value>>> = texts.iter().map(|t| t.value.as_array()).collect();
     let lists = lists.filter(|l| !l.is_empty()).ok_or_else(wrong)?;
     let shortest = lists.iter().map(|l| l.len()).min().unwrap_or(0);
     let same = |i: &usize| lists.iter().all(|l| l[*i] == lists[0][*i]);
@@ -228,8 +296,8 @@ fn shared_turns(texts: &mut [(Value, f32, Option<Value>)]) -> Result<Value> {
         return Err(wrong());
     }
     let prompt = Value::Array(lists[0][..shared].to_vec());
-    for (text, ..) in texts {
-        if let Value::Array(list) = text {
+    for text in texts {
+        if let Value::Array(list) = &mut text.value {
             list.drain(..shared);
         }
     }

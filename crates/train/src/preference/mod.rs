@@ -1,6 +1,8 @@
-//! Learning from answers that are better and worse: losses on log-probs, data and pair builders, a trainer.
+//! Learning from answers that are better and worse: losses on log-probs, reward heads, data and pair
+//! builders, a trainer.
 
 pub mod data;
+pub mod head;
 pub mod loss;
 mod trainer;
 
@@ -8,5 +10,6 @@ mod trainer;
 mod tests;
 
 pub use data::{Group, Ranked, Reading};
+pub use head::{HeadKind, OverSteps, RewardHead};
 pub use loss::{Answers, Changes, Constraint, Figures, Form, Length, Loss, Over};
 pub use trainer::Preference;

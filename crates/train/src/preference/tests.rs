@@ -3,6 +3,8 @@
 use postgrad_base::Stream;
 use postgrad_tensor::{Tensor, gradients};
 
+use super::data::{Group, Ranked};
+use super::head::{HeadKind, RewardHead};
 use super::loss::{Answers, Constraint, Form, Length, Loss, NAMES, Over};
 
 /// Random answers: groups of 2 to 4 with ranks, some equal.
@@ -314,6 +316,72 @@ fn equal_answers_pull_nowhere_and_equal_ranks_make_no_pair() {
     }
 }
 
+/// One group of answers of one token each, with no reference.
+fn one_group(sums: &[f64], rank: &[f32]) -> Case {
+    let n = sums.len();
+    Case {
+        sums: sums.to_vec(),
+        lengths: vec![1.0; n],
+        reference: vec![0.0; n],
+        group: vec![0; n],
+        rank: rank.to_vec(),
+        gold: vec![],
+        weight: vec![1.0],
+        baseline: 0.0,
+    }
+}
+
+#[test]
+fn aft_has_its_values_by_hand() {
+    let [plain, detach, bound] =
+        ["aft", "aft-detach", "aft-bound"].map(|n| Loss { nll: 0.0, ..Loss::named(n).unwrap() });
+    let near = |(value, _): (f64, Vec<f64>), want: f64| assert!((value - want).abs() < 1e-6, "{value} {want}");
+    // Two answers of equal score.
+    let equal = one_group(&[-0.5, -0.5], &[1.0, 0.0]);
+    near(equal.run(&plain), 2f64.ln());
+    near(equal.run(&detach), 2f64.ln());
+    // One better answer and two worse ones, half and a quarter as likely. T - s_n is ln 2 - 0.4 and ln 4 - 0.4.
+    let two = one_group(&[-0.2, -0.2 - 2f64.ln(), -0.2 - 4f64.ln()], &[1.0, 0.0, 0.0]);
+    near(two.run(&plain), 1.75f64.ln());
+    near(two.run(&detach), 1.75f64.ln());
+    near(two.run(&bound), (1.75 + 6.0 * (-0.4f64).exp()).ln());
+    // A ranking of three is the sum over its three pairs.
+    let three = one_group(&[-0.2, -0.2 - 2f64.ln(), -0.2 - 4f64.ln()], &[2.0, 1.0, 0.0]);
+    near(three.run(&plain), (1.0 + 0.5 + 0.25 + 0.5f64).ln());
+    // Ranks of two say no more than which is better.
+    for loss in [plain, detach, bound] {
+        let two_ranks = |better, worse| one_group(&[-0.3, -1.1], &[better, worse]).run(&loss);
+        assert_eq!(two_ranks(7.0, -2.0), two_ranks(1.0, 0.0));
+    }
+}
+
+#[test]
+fn cpo_of_equal_log_probs_is_ln_2_and_the_likelihood() {
+    let mut c = Case { weight: vec![1.0; 4], ..case(8, true) };
+    (0..8).step_by(2).for_each(|i| c.sums[i + 1] = c.sums[i]);
+    let nll: f64 = (0..8).step_by(2).map(|i| -c.sums[i] / f64::from(c.lengths[i])).sum();
+    let (value, _) = c.run(&Loss::named("cpo").unwrap());
+    assert!((value - 4.0 * 2f64.ln() - nll).abs() < 1e-5, "{value} {nll}");
+}
+
+#[test]
+fn kto_at_the_reference_is_a_half_whatever_the_label() {
+    for label in [1.0, 0.0] {
+        let (value, grad) = one_group(&[0.0], &[label]).run(&Loss::named("kto").unwrap());
+        let sign = if label > 0.0 { -1.0 } else { 1.0 };
+        assert!((value - 0.5).abs() < 1e-6 && (grad[0] - sign * 0.1 / 4.0).abs() < 1e-6, "{value} {grad:?}");
+    }
+}
+
+#[test]
+fn the_weight_of_dpos_gradient_falls_with_the_margin() {
+    for h in [-30.0, -3.0, 0.0, 3.0, 30.0f64] {
+        let (_, grad) = one_group(&[h, 0.0], &[1.0, 0.0]).run(&Loss::dpo());
+        let want = 0.1 / (1.0 + (0.1 * h).exp());
+        assert!((grad[0] + want).abs() < 1e-6 && (grad[1] - want).abs() < 1e-6, "{h}: {grad:?}");
+    }
+}
+
 #[test]
 fn ipo_is_lowest_at_its_margin() {
     let mut c = at_reference(6);
@@ -399,4 +467,62 @@ fn what_cannot_be_meant_is_refused() {
         assert_eq!(bad.check().unwrap_err().exit_code(), 2, "{bad:?}");
     }
     assert!(Loss::named("dop").unwrap_err().to_string().contains("dpo"));
+}
+
+#[test]
+fn heads_have_the_loss_and_gradient_of_their_formula() {
+    let config = postgrad_nn::config::Config::llama(50, 16, 2, 2, 1, 32, 64, true);
+    let decoder = postgrad_nn::Decoder::random(config, &Stream::new(3, &["base"])).unwrap();
+    let mut s = Stream::new(5, &["data"]);
+    let mut answer = |rank: f32, steps: &[(u32, bool)]| {
+        let mut e = postgrad_data::Example::new((0..8).map(|_| s.below(50) as u32).collect());
+        e.weights[..3].fill(0.0);
+        // A template's last token, which the model does not write.
+        e.weights[7] = 0.0;
+        Ranked { example: e, rank, steps: steps.to_vec() }
+    };
+    let first = vec![answer(1.0, &[(4, true), (6, false)]), answer(0.0, &[(5, false)])];
+    let second = vec![answer(-1.0, &[(3, true)])];
+    let group = |answers: Vec<Ranked>, weight| {
+        let g = Group::pair(answers[0].example.clone(), answers[0].example.clone());
+        Group { answers, weight, ..g }
+    };
+    let groups = [group(first, 0.5), group(second, 2.0)];
+    let groups: Vec<&Group> = groups.iter().collect();
+    // (answer, place, right, weight)
+    let outcome = [(0, 6, true, 0.25), (1, 6, false, 0.25), (2, 6, false, 2.0)];
+    let third = 0.5 / 3.0;
+    let process = [(0, 4, true, third), (0, 6, false, third), (1, 5, false, third), (2, 3, true, 2.0)];
+    for (kind, terms) in [(HeadKind::Outcome, &outcome[..]), (HeadKind::Process, &process)] {
+        let head = RewardHead::new(kind, 16);
+        let [weight, bias] = head.params();
+        weight.set(&(0..16).map(|i| 0.3 * (i as f32 - 7.5) / 7.5).collect::<Vec<_>>());
+        bias.set(&[0.2]);
+        let (computed, tokens) = head.loss(&decoder, &groups, &Loss::reward_model(), false).unwrap();
+        let leaf = [weight.leaf(), bias.leaf()];
+        let grads = {
+            let again = head.loss(&decoder, &groups, &Loss::reward_model(), false).unwrap().0.loss;
+            gradients(&again, &[&leaf[0], &leaf[1]])
+        };
+        let examples: Vec<_> = groups.iter().flat_map(|g| &g.answers).map(|a| &a.example).collect();
+        let every: Vec<Vec<u32>> = examples.iter().map(|e| (0..e.len() as u32).collect()).collect();
+        let hidden = crate::score::hidden_at(&decoder, &examples, &every, false).unwrap().0;
+        let w: Vec<f64> = weight.value().data().iter().map(|x| f64::from(*x)).collect();
+        let (mut want, mut slope, mut shift, mut right) = (0.0, [0.0; 16], 0.0, 0.0);
+        for (answer, place, is_right, factor) in terms {
+            let h = &hidden.data()[(answer * 8 + place) * 16..][..16];
+            let value: f64 = h.iter().zip(&w).map(|(h, w)| f64::from(*h) * w).sum::<f64>() + f64::from(0.2f32);
+            let p = 1.0 / (1.0 + (-value).exp());
+            let y = f64::from(u8::from(*is_right));
+            want -= factor * (y * p.ln() + (1.0 - y) * (1.0 - p).ln());
+            slope.iter_mut().zip(h).for_each(|(s, h)| *s += factor * (p - y) * f64::from(*h));
+            shift += factor * (p - y);
+            right += f64::from(u8::from((value > 0.0) == *is_right));
+        }
+        assert!((f64::from(computed.loss.item()) - want).abs() < 1e-5, "{kind:?}");
+        assert_eq!((computed.figures.right, computed.figures.pairs, tokens), (right, terms.len() as f64, 24));
+        let got = grads[0].as_ref().unwrap();
+        assert!(got.data().iter().zip(slope).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5), "{kind:?}");
+        assert!((f64::from(grads[1].as_ref().unwrap().item()) - shift).abs() < 1e-5);
+    }
 }

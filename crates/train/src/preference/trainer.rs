@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::data::Group;
-use super::loss::{Answers, Figures, Form, Loss};
-use crate::head::ScalarHead;
+use super::head::{HeadKind, RewardHead};
+use super::loss::{Answers, Computed, Figures, Form, Loss};
 use crate::keep;
 use crate::reference::Reference;
 use crate::run_dir::{Place, RunDir};
@@ -34,9 +34,9 @@ pub struct Preference<'a> {
     pub decoder: &'a Decoder,
     pub settings: &'a Settings,
     pub loss: Loss,
-    /// With a head it is a reward model that is trained: the head's value at an answer's last token takes the place of the
-    /// answer's log-prob ([`Loss::reward_model`]).
-    pub head: Option<&'a ScalarHead>,
+    /// With a head it is a reward model that is trained. Of a pairwise one the value takes the place of an answer's log-prob
+    /// ([`Loss::reward_model`]); the others have a loss of their own.
+    pub head: Option<&'a RewardHead>,
     pub groups: &'a [Group],
     /// Groups to measure on, before the first update, along the way and after the last.
     pub held_out: &'a [Group],
@@ -176,6 +176,9 @@ impl Preference<'_> {
     fn fingerprint(&self) -> String {
         let mut all = keep::deciding(self.settings);
         all["loss"] = json!(self.loss);
+        if let Some(head) = self.head.filter(|h| h.kind != HeadKind::Pairwise) {
+            all["head"] = json!(head.kind);
+        }
         all.to_string()
     }
 
@@ -244,7 +247,6 @@ impl Preference<'_> {
         reference: Option<&Reference>,
     ) -> Result<(f64, Figures, u64)> {
         let groups: Vec<&Group> = chosen.iter().map(|i| &self.groups[*i]).collect();
-        let scoring = Scoring { checkpointing: self.settings.checkpointing, ..Scoring::default() };
         let baseline = match (self.loss.form, self.loss.reference) {
             (Form::Kto, true) => self.baseline(&groups, reference)?,
             _ => 0.0,
@@ -253,12 +255,11 @@ impl Preference<'_> {
         for range in cut_groups(&groups, self.settings.micro_tokens) {
             let part = &groups[range.clone()];
             let cached = cached.map(|c| chosen[range].iter().flat_map(|i| c[*i].iter().copied()).collect::<Vec<f32>>());
-            let scored = score::score(self.decoder, &examples(part), scoring)?;
-            let computed = self.compute(part, &scored, cached.as_deref(), baseline);
+            let (computed, read) = self.forward(part, cached.as_deref(), baseline)?;
             let share = computed.loss.mul_scalar(1.0 / groups.len() as f32);
             loss += f64::from(share.item());
             figures.add(&computed.figures);
-            tokens += scored.tokens as u64;
+            tokens += read as u64;
             if share.needs_grad() {
                 backward(&share);
             }
@@ -266,22 +267,22 @@ impl Preference<'_> {
         Ok((loss, figures, tokens))
     }
 
-    fn compute(
-        &self,
-        groups: &[&Group],
-        scored: &score::Scored,
-        cached: Option<&[f32]>,
-        baseline: f32,
-    ) -> super::loss::Computed {
+    /// The summed loss of groups in one pass, and the tokens read.
+    fn forward(&self, groups: &[&Group], cached: Option<&[f32]>, baseline: f32) -> Result<(Computed, usize)> {
+        let checkpointing = self.settings.checkpointing;
+        if let Some(head) = self.head {
+            return head.loss(self.decoder, groups, &self.loss, checkpointing);
+        }
+        let scoring = Scoring { checkpointing, ..Scoring::default() };
+        let scored = score::score(self.decoder, &examples(groups), scoring)?;
         let (mut group, mut rank, mut gold) = (vec![], vec![], vec![]);
         for (g, of) in groups.iter().enumerate() {
             rank.extend(of.answers.iter().map(|a| a.rank).chain(of.gold.iter().map(|_| 0.0)));
             gold.extend(of.answers.iter().map(|_| false).chain(of.gold.iter().map(|_| true)));
             group.resize(rank.len(), g as u32);
         }
-        let sums = self.head.map_or_else(|| scored.sums(), |h| h.of(&scored.ends));
-        self.loss.of(&Answers {
-            sums: &sums,
+        let computed = self.loss.of(&Answers {
+            sums: &scored.sums(),
             lengths: &scored.lengths(),
             reference: cached,
             group: &group,
@@ -289,7 +290,8 @@ impl Preference<'_> {
             gold: &gold,
             weight: &groups.iter().map(|g| g.weight).collect::<Vec<_>>(),
             baseline,
-        })
+        });
+        Ok((computed, scored.tokens))
     }
 
     /// KTO's z: the mean log-ratio of answers put under other prompts of the update, at least 0, without gradient.
@@ -316,10 +318,7 @@ impl Preference<'_> {
         for range in cut_groups(&groups, self.settings.micro_tokens) {
             let part = &groups[range.clone()];
             let cached = cached.map(|c| c.held_out[range].concat());
-            let computed = no_grad(|| {
-                score::score(self.decoder, &examples(part), Scoring::default())
-                    .map(|scored| self.compute(part, &scored, cached.as_deref(), 0.0))
-            })?;
+            let (computed, _) = no_grad(|| self.forward(part, cached.as_deref(), 0.0))?;
             loss += f64::from(computed.loss.item());
             figures.add(&computed.figures);
         }

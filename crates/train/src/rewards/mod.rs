@@ -138,7 +138,7 @@ impl Rewards {
             let function: Box<dyn Reward> = if let Some(line) = body.strip_prefix("exec:") {
                 Box::new(command::Command::new(line, limits.command)?)
             } else if let Some(dir) = body.strip_prefix("model:") {
-                Box::new(model::Model::load(std::path::Path::new(dir))?)
+                Box::new(model::Model::parse(dir)?)
             } else {
                 named::parse(body, limits.max_tokens)?
             };

@@ -3,18 +3,24 @@
 use std::collections::HashSet;
 
 use postgrad_base::{Error, Result};
+use postgrad_tasks::programs::{self, Format};
 
 use super::{Reward, Said, Sample};
 use crate::query::Query;
 
 /// Names, their settings with defaults, and what they give.
-pub const NAMES: [(&str, &str, &str); 8] = [
+pub const NAMES: [(&str, &str, &str); 9] = [
     (
         "correct",
         "over=(as wrong)&max=(max tokens)&near=0",
         "1 where the answer is right (and not cut off), else 0; `over`, if given, where at most `near` tokens were left",
     ),
     ("partial", "answered=0.1", "the verifier's partial credit; at least `answered` where an answer was found"),
+    (
+        "program",
+        "",
+        "as `correct`, where an answer may be a program in the mini-language; logs the share of each format",
+    ),
     ("format", "", "1 where there is one thought and something after it, else 0"),
     ("tags", "names=think", "the share of opening and closing tags that occur exactly once"),
     (
@@ -52,6 +58,7 @@ pub fn parse(spec: &str, max_tokens: usize) -> Result<Box<dyn Reward>> {
             Kind::Correct { over, max, near }
         }
         "partial" => Kind::Partial { answered: q.number("answered", 0.1)? },
+        "program" => Kind::Program,
         "format" => Kind::Format,
         "tags" => {
             let names = q.text("names").unwrap_or("think");
@@ -97,6 +104,7 @@ enum Kind {
     Partial {
         answered: f64,
     },
+    Program,
     Format,
     Tags(Vec<String>),
     Cosine(Cosine),
@@ -164,6 +172,11 @@ impl Reward for Named {
                 let tokens = repeated_tokens(s.tokens, n, only_start).into_iter().map(at).collect();
                 Said { tokens, ..Said::default() }
             }
+            Kind::Program => {
+                let format = Format::of(s.completion);
+                let share = |f: Format| (f.name().to_string(), f64::from(u8::from(f == format)));
+                Said { metrics: Format::ALL.into_iter().map(share).collect(), ..self.kind.of(s).into() }
+            }
             _ => self.kind.of(s).into(),
         };
         Ok(samples.iter().map(said).collect())
@@ -183,6 +196,13 @@ impl Kind {
                 let j = s.prompt.judge(s.completion)?;
                 let credit = if s.truncated { j.score.min(*answered) } else { j.score };
                 if j.answered { credit.max(*answered) } else { credit }
+            }
+            Self::Program => {
+                let right = match Format::of(s.completion) {
+                    Format::Text => s.prompt.judge(s.completion)?.correct,
+                    _ => programs::value(s.completion).is_some_and(|v| s.prompt.is_answer(&v.to_string())),
+                };
+                yes(right && !s.truncated)
             }
             Self::Format => yes(well_formed(s.completion, &s.prompt.text)),
             Self::Tags(names) => {

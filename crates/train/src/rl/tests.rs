@@ -231,6 +231,46 @@ fn clipped_tokens_have_no_gradient() {
     assert!(c.run(&o).1.iter().all(|g| *g == 0.0));
     c.advantage.iter_mut().for_each(|a| *a = -1.0);
     assert!(c.run(&o).1.iter().all(|g| *g > 0.0), "against the advantage nothing is clipped");
+    c.log_prob = c.old.iter().map(|o| f64::from(*o) - 0.5).collect();
+    assert!(c.run(&o).1.iter().all(|g| *g == 0.0), "below");
+}
+
+/// By hand, two tokens with targets of 0: a value that moved away costs itself, one that came nearer than the clip allows costs
+/// what the clip leaves of it, and has no gradient.
+#[test]
+fn a_value_that_moved_too_far_costs_what_the_clip_leaves() {
+    let of = |now: [f32; 2], clip: Option<f64>| {
+        let (lp, value) = (Tensor::from_slice(&[-1.0, -1.0], &[2]), Tensor::from_slice(&now, &[2]).input());
+        let (old, target) = ([0.5, 1.0], [0.0, 0.0]);
+        let o = Objective { kl: 0.0, value: Some(ValueLoss { factor: 5.0, clip }), ..Method::grpo().objective };
+        let actions = Actions {
+            log_prob: &lp,
+            old: &[-1.0, -1.0],
+            behaviour: None,
+            reference: None,
+            advantage: &[0.0, 0.0],
+            weight: &[0.5, 0.5],
+            sequence: &[0, 0],
+            sequences: 1,
+            entropy: None,
+            value: Some((&value, &old, &target)),
+        };
+        let loss = o.of(&actions).loss;
+        let grad = gradients(&loss, &[&value])[0].as_ref().unwrap().data().to_vec();
+        (loss.item(), grad)
+    };
+    let near = |a: &[f32], b: &[f32]| assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6), "{a:?} {b:?}");
+    // 5/2 (1^2 / 2 + 0.8^2 / 2); with 0.5 -> 1.0 the clip would leave 0.7, with 1.0 -> 0.5 it leaves 0.8.
+    let (loss, grad) = of([1.0, 0.5], Some(0.2));
+    near(&[loss], &[2.5 * (0.5 + 0.32)]);
+    near(&grad, &[2.5, 0.0]);
+    let (loss, grad) = of([1.0, 0.5], None);
+    near(&[loss], &[2.5 * (0.5 + 0.125)]);
+    near(&grad, &[2.5, 1.25]);
+    // Within the clip it changes nothing.
+    let (held, free) = (of([0.6, 0.9], Some(0.2)), of([0.6, 0.9], None));
+    near(&[held.0], &[free.0]);
+    near(&held.1, &free.1);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod corruption;
 mod distill;
 mod preference;
 mod reinforce;
+mod reward_heads;
 mod rewards;
 mod selecting;
 

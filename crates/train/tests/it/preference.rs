@@ -7,9 +7,8 @@ use postgrad_base::progress::Mode;
 use postgrad_base::{Result, Stream};
 use postgrad_data::{Example, Renderer};
 use postgrad_nn::{Decoder, LoraSpec};
-use postgrad_train::head::ScalarHead;
 use postgrad_train::preference::data::{self, best_worst, build, group, read};
-use postgrad_train::preference::{Group, Loss, Preference, Ranked, Reading};
+use postgrad_train::preference::{Group, HeadKind, Loss, Preference, Ranked, Reading, RewardHead};
 use postgrad_train::reference::Reference;
 use postgrad_train::run_dir::RunDir;
 use postgrad_train::source::InMemory;
@@ -35,7 +34,7 @@ fn pairs(n: usize, seed: u64) -> Vec<Group> {
         .collect()
 }
 
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings {
         steps: Some(8),
         batch: 4,
@@ -81,7 +80,7 @@ fn train_by(
     .run()
 }
 
-fn of_kind(events: &Memory, kind: &str, field: &str) -> Vec<f64> {
+pub fn of_kind(events: &Memory, kind: &str, field: &str) -> Vec<f64> {
     let all: Vec<Event> = events.0.lock().unwrap().iter().filter(|e| e.kind == kind).cloned().collect();
     all.iter().filter_map(|e| e.fields.get(field).and_then(Value::as_f64)).collect()
 }
@@ -112,7 +111,7 @@ fn tuned() -> Decoder {
 }
 
 /// A model of which all weights are trained.
-fn whole() -> Decoder {
+pub fn whole() -> Decoder {
     let mut m = model();
     m.adapters.clear();
     m.weights.train(|_| true);
@@ -206,7 +205,7 @@ fn what_is_preferred_wins_on_held_out_pairs_and_flipped_labels_undo_it() {
 #[test]
 fn a_reward_model_orders_held_out_pairs_goes_on_to_the_bit_and_is_a_reward() {
     let s = Settings { steps: Some(40), batch: 8, lr: 5e-3, micro_tokens: 400, ..settings() };
-    let run = |m: &Decoder, head: &ScalarHead, dir: Option<&Path>, sink: &mut dyn Sink| {
+    let run = |m: &Decoder, head: &RewardHead, dir: Option<&Path>, sink: &mut dyn Sink| {
         let dir = dir.map(RunDir::open).transpose()?;
         Preference {
             decoder: m,
@@ -222,23 +221,23 @@ fn a_reward_model_orders_held_out_pairs_goes_on_to_the_bit_and_is_a_reward() {
         }
         .run()
     };
-    let (m, head) = (whole(), ScalarHead::new("reward_head", 16));
+    let (m, head) = (whole(), RewardHead::new(HeadKind::Pairwise, 16));
     let mut events = Memory::default();
     run(&m, &head, None, &mut events).unwrap();
     assert!((of_kind(&events, "step", "loss")[0] - std::f64::consts::LN_2).abs() < 1e-6, "a fresh head says nothing");
     assert!(of_kind(&events, "eval", "accuracy").last().unwrap() > &0.8);
 
     let folder = tempfile::tempdir().unwrap();
-    assert!(run(&whole(), &ScalarHead::new("reward_head", 16), Some(folder.path()), &mut DiesAt(8)).is_err());
-    let (again, other) = (whole(), ScalarHead::new("reward_head", 16));
+    assert!(run(&whole(), &RewardHead::new(HeadKind::Pairwise, 16), Some(folder.path()), &mut DiesAt(8)).is_err());
+    let (again, other) = (whole(), RewardHead::new(HeadKind::Pairwise, 16));
     run(&again, &other, Some(folder.path()), &mut Memory::default()).unwrap();
     assert!(bits(&again) == bits(&m));
     let file = folder.path().join("reward_head.safetensors");
     other.save(&file).unwrap();
-    let read = ScalarHead::read(&file, "reward_head", 16).unwrap();
-    let values = |h: &ScalarHead| h.params().iter().flat_map(|p| p.value().data().to_vec()).collect::<Vec<_>>();
+    let read = RewardHead::read(&file, 16).unwrap();
+    let values = |h: &RewardHead| h.params().iter().flat_map(|p| p.value().data().to_vec()).collect::<Vec<_>>();
     assert_eq!(values(&read), values(&head));
-    assert!(ScalarHead::read(&file, "reward_head", 8).is_err());
+    assert!(RewardHead::read(&file, 8).is_err());
 }
 
 #[test]
@@ -250,6 +249,28 @@ fn a_pair_of_equal_answers_has_no_gradient() {
     let mut events = Memory::default();
     train(&m, "dpo", &same, &s, None, &mut events).unwrap();
     assert!(of_kind(&events, "step", "grad_norm").iter().all(|g| *g < 1e-6));
+}
+
+#[test]
+fn order_in_an_update_and_the_size_of_passes_do_not_matter() {
+    let forward = pairs(8, 6);
+    let mut backward = forward.clone();
+    backward.reverse();
+    for loss in ["dpo", "ipo", "cpo", "aft-bound"] {
+        let losses = |groups: &[Group], micro_tokens: usize| {
+            let s = Settings { steps: Some(3), batch: 8, micro_tokens, ..settings() };
+            let mut events = Memory::default();
+            train(&whole(), loss, groups, &s, None, &mut events).unwrap();
+            of_kind(&events, "step", "loss")
+        };
+        let one = losses(&forward, 4000);
+        for other in [losses(&backward, 4000), losses(&forward, 1)] {
+            assert!(
+                one.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-3 * (1.0 + a.abs())),
+                "{loss}: {one:?} {other:?}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -268,7 +289,7 @@ pub fn renderer() -> Renderer {
     Renderer::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/chat/model-chatml")).unwrap()
 }
 
-fn row(value: Value) -> Result<Group> {
+pub fn row(value: Value) -> Result<Group> {
     let Value::Object(row) = value else { panic!("an object") };
     group(row, &renderer())
 }
@@ -335,7 +356,7 @@ fn a_gold_answer_is_read_beside_pairs_and_rankings_and_trained_on() {
     let alone = json!({"prompt": "p", "completions": [], "scores": [], "completion": "one two"});
     for (value, n) in [(&pair, 2), (&ranking, 2), (&alone, 0)] {
         let group = row(value.clone()).unwrap();
-        let gold = Ranked { example: group.gold.clone().unwrap(), rank: 0.0 };
+        let gold = Ranked::new(group.gold.clone().unwrap(), 0.0);
         assert_eq!((group.answers.len(), judged(&gold).trim()), (n, "one two"));
         assert_eq!(group.sequences().count(), n + 1);
     }

@@ -178,6 +178,22 @@ fn discounts_and_values_at_tokens_reach_the_update() {
     assert!(run_halves("reinforce++", [Some(1.0), None], false, true) == shuffled);
 }
 
+/// All that was sampled is learned from, the token that ends an answer too, and nothing of the prompt.
+#[test]
+fn the_tokens_that_count_are_those_that_were_sampled() {
+    let (m, mut events) = (model(), Memory::default());
+    let end = m.end_ids();
+    // Its sign says whether a sample ends as it claims to.
+    let length = move |s: &Sample| {
+        let ends = s.tokens.last().is_some_and(|t| end.contains(t));
+        Some(s.tokens.len() as f64 * if ends != s.truncated { 1.0 } else { -1000.0 })
+    };
+    let job = Job { reward: Box::new(Function("length".into(), length)), ..Job::new("ppo") };
+    job.run(&m, &mut events).unwrap();
+    let [rewards, lengths] = ["reward", "length"].map(|f| figures(&events, f));
+    assert!(!rewards.is_empty() && rewards == lengths, "{rewards:?} {lengths:?}");
+}
+
 fn figures(events: &Memory, field: &str) -> Vec<f64> {
     let all = events.0.lock().unwrap();
     all.iter().filter(|e| e.kind == "step").filter_map(|e| e.fields.get(field).and_then(Value::as_f64)).collect()

@@ -50,6 +50,9 @@ fn the_table_of_right_and_wrong() {
         ("so \\boxed{\\frac{2000}{2}}", 1.0, 1.0),
         ("\\boxed{7} no, \\boxed{1000}", 1.0, 1.0),
         ("so \\boxed{999}", 0.0, 0.1),
+        // No tolerance: ReFT (Luong 2024) takes what is less than 0.01 off.
+        ("so \\boxed{1000.005}", 0.0, 0.1),
+        ("so \\boxed{1000.05}", 0.0, 0.1),
         ("", 0.0, 0.0),
     ] {
         assert_eq!((score("correct", text), score("partial", text)), (Some(correct), Some(partial)), "{text}");
@@ -66,6 +69,18 @@ fn the_table_of_right_and_wrong() {
     }]);
     let both = &both.unwrap()[0];
     assert_eq!((both.total, both.parts.clone()), (1.0, vec![None, Some(0.5)]));
+}
+
+#[test]
+fn an_answer_may_be_a_program() {
+    let p = prompt(Some("12"));
+    let of = |text: &str, truncated: bool| one("program", &p, text, 5, truncated).total;
+    for right in ["fn f() { let x = 3; return x * 4; }", "<code>3 * 4</code>", "\\boxed{12}"] {
+        assert_eq!((of(right, false), of(right, true)), (1.0, 0.0), "{right}");
+    }
+    for wrong in ["fn f() { let x = 3; return x * 5; }", "<code>3 * 4", "\\boxed{13}", "fn f() { return 12", ""] {
+        assert_eq!(of(wrong, false), 0.0, "{wrong}");
+    }
 }
 
 #[test]

@@ -218,6 +218,32 @@ fn partial_credit_is_the_verifiers() {
 }
 
 #[test]
+fn lines_are_judged_by_the_task() {
+    let chain = postgrad_tasks::task("chain").unwrap();
+    let mut stream = postgrad_base::Stream::new(0, &["data"]);
+    let problem = chain.generate(&mut stream, &chain.difficulty("steps=3,shape=line").unwrap()).unwrap();
+    let right = chain.solve(&problem, "equations").unwrap().text;
+    let verifier = Verifier::new(vec![postgrad_reason::Check::Problem(problem)]).unwrap();
+    let labels = |response: &str, correct: bool| {
+        let sample = Sample { response: response.into(), correct, ..Sample::default() };
+        step_labels(&sample, &verifier).unwrap()
+    };
+    let lines: Vec<&str> = right.lines().filter(|l| !l.trim().is_empty()).collect();
+    assert!(lines.len() > 2, "{right}");
+    let all = labels(&right, true);
+    assert!(all.as_array().unwrap().iter().all(|l| *l == true) && all.as_array().unwrap().len() == lines.len());
+    // A first line that is false, words that are no step, a last line that is wrong.
+    let first = lines.iter().position(|l| l.contains('=')).unwrap();
+    let wrong = format!("Well.\n\n{}9\n{}", lines[first], lines[first + 1..].join("\n"));
+    let got = labels(&wrong, false);
+    assert_eq!((&got[0], &got[1], got.as_array().unwrap().last()), (&json!(null), &json!(false), Some(&json!(false))));
+    let mut row = Map::from_iter([("chosen".to_string(), json!("a")), ("rejected".to_string(), json!("b"))]);
+    add_steps(&mut row, &BTreeMap::from([("a", json!([true])), ("b", json!([false]))]));
+    assert_eq!((&row["chosen_step_labels"], &row["rejected_step_labels"]), (&json!([true]), &json!([false])));
+    assert!(made(json!({"steps": true})).unwrap_err().to_string().contains("judges steps"));
+}
+
+#[test]
 fn golden_run() {
     let dir = tempfile::tempdir().unwrap();
     let inputs = inputs(dir.path());

@@ -113,6 +113,9 @@ fn wrong_configurations_say_so() {
         (json!({"method": "kto", "batch": 1}), ""),
         (json!({"limit": 0}), ""),
         (json!({"judge": "some"}), "judge"),
+        (json!({"head": "outcome"}), ""),
+        (json!({"method": "reward", "head": "outcome", "loss": {"margin": 1.0}}), ""),
+        (json!({"method": "reward", "head": "step"}), "head"),
     ] {
         let fault = (Kind::of::<Prefer>().resolve)(&config(bad.clone())).unwrap_err();
         assert_eq!(fault.path, path, "{bad}: {}", fault.error);
