@@ -59,6 +59,21 @@ const SPECIAL: &[(&str, &[(&str, &str)])] = &[
     ("dart-math", &[("generator", "able"), ("pass.max_tokens", "96"), ("pool.max_tokens", "96")]),
     ("demystify-long-cot", &[("tuned.with.max_tokens", "24")]),
     ("reft", &[("tuned.with.max_tokens", "16")]),
+    ("sec", &[("tuned.with.max_tokens", "16")]),
+    (
+        "open-rs",
+        // A model that solves some of its problems in four trials; snapshots lie within the updates.
+        &[
+            ("base", "able"),
+            ("pass.max_tokens", "96"),
+            ("pass.trials", "4"),
+            ("tuned.with.max_tokens", "16"),
+            ("tuned.snapshots", "[1]"),
+            ("tuned.steps", "2"),
+            ("dev-1.model", "@tuned/step-1"),
+            ("dev-2.model", "@tuned/step-1"),
+        ],
+    ),
 ];
 
 const HOW: &str = "cut what it does with a line in SPECIAL (crates/systems/tests/it/main.rs)";
