@@ -285,8 +285,11 @@ impl Verifying<'_> {
         for arm in &self.recipe.arms {
             for stage in study.stages(&arm.name) {
                 let seeds = study.seeds(&arm.name);
-                let Some(rows) = seeds.first().and_then(|s| study.rows(&arm.name, stage, *s)) else { continue };
-                for column in number_columns(rows).into_iter().filter(|c| telling(stage, c)) {
+                // What only some seeds' rows have is no figure of the arm.
+                let mut of_seeds = seeds.iter().filter_map(|s| study.rows(&arm.name, stage, *s)).map(number_columns);
+                let Some(mut columns) = of_seeds.next() else { continue };
+                of_seeds.for_each(|other| columns.retain(|c| other.contains(c)));
+                for column in columns.into_iter().filter(|c| telling(stage, c)) {
                     all.push(judge.summary(&arm.name, stage, &Metric::mean(column))?);
                 }
             }
