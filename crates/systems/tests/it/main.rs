@@ -39,6 +39,16 @@ const CUT: &[(&str, &str)] = &[
 /// model's right answers.
 const SPECIAL: &[(&str, &[(&str, &str)])] = &[
     (
+        "aft",
+        &[
+            ("base", "able"),
+            ("samples.max_tokens", "96"),
+            ("samples.trials", "6"),
+            ("held.max_tokens", "96"),
+            ("held.trials", "6"),
+        ],
+    ),
+    (
         "cot-valve",
         // After two updates the valve does not change an answer: one length a question, and no part for every place of the valve.
         &[
@@ -55,6 +65,11 @@ const SPECIAL: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     ("dart-math", &[("generator", "able"), ("pass.max_tokens", "96"), ("pool.max_tokens", "96")]),
+    // A pair needs a right and a wrong answer of one question.
+    (
+        "dpo-variants",
+        &[("base", "able"), ("samples.max_tokens", "32"), ("samples.trials", "16"), ("held.max_tokens", "32")],
+    ),
 ];
 
 const HOW: &str = "cut what it does with a line in SPECIAL (crates/systems/tests/it/main.rs)";
