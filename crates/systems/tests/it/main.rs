@@ -39,6 +39,16 @@ const CUT: &[(&str, &str)] = &[
 /// model's right answers.
 const SPECIAL: &[(&str, &[(&str, &str)])] = &[
     (
+        "aft",
+        &[
+            ("base", "able"),
+            ("samples.max_tokens", "96"),
+            ("samples.trials", "6"),
+            ("held.max_tokens", "96"),
+            ("held.trials", "6"),
+        ],
+    ),
+    (
         "cot-valve",
         // After two updates the valve does not change an answer: one length a question, and no part for every place of the valve.
         &[
@@ -73,6 +83,11 @@ const SPECIAL: &[(&str, &[(&str, &str)])] = &[
             ("dev-1.model", "@tuned/step-1"),
             ("dev-2.model", "@tuned/step-1"),
         ],
+    ),
+    // A pair needs a right and a wrong answer of one question.
+    (
+        "dpo-variants",
+        &[("base", "able"), ("samples.max_tokens", "32"), ("samples.trials", "16"), ("held.max_tokens", "32")],
     ),
 ];
 
