@@ -10,6 +10,7 @@ mod dyck;
 mod dyck_errors;
 mod dyck_reasoning;
 mod goods_exchange;
+pub mod knights;
 #[cfg(test)]
 mod laws;
 mod lexicon;
@@ -41,6 +42,7 @@ pub use dyck::Dyck;
 pub use dyck_errors::DyckErrors;
 pub use dyck_reasoning::DyckReasoning;
 pub use goods_exchange::GoodsExchange;
+pub use knights::Knights;
 pub use object_counting::ObjectCounting;
 pub use object_properties::ObjectProperties;
 pub use space_reasoning::SpaceReasoning;
@@ -69,5 +71,6 @@ pub fn all() -> Vec<Box<dyn Task>> {
         Box::new(Of(BuggyTables)),
         Box::new(Of(CipherTask)),
         Box::new(Of(Arc1d)),
+        Box::new(Of(Knights)),
     ]
 }

@@ -189,14 +189,14 @@ impl Worked for TimeSequence {
         }
         let mut steps = vec![];
         let shown = |free: &[bool]| if runs(free).is_empty() { "never".to_string() } else { spans(&runs(free), " ") };
-        for day in 0..board.people[0].busy.len() {
+        for (day, name) in WEEK.iter().enumerate().take(board.people[0].busy.len()) {
             for p in &board.people {
-                steps.push(format!("{} {}: {}", WEEK[day], p.name, shown(&free(p, day))));
+                steps.push(format!("{name} {}: {}", p.name, shown(&free(p, day))));
             }
             let all = together(board, day);
             let lengths: Vec<String> = runs(&all).iter().map(|(a, b)| ((b - a) * 5).to_string()).collect();
             let lengths = if lengths.is_empty() { String::new() } else { format!(" ({} minutes)", lengths.join(", ")) };
-            steps.push(format!("{} all: {}{lengths}", WEEK[day], shown(&all)));
+            steps.push(format!("{name} all: {}{lengths}", shown(&all)));
         }
         let [minutes, count] = best(board);
         Some(Solution { steps, answer: format!("[{minutes}, {count}]") })
