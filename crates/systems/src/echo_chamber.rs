@@ -286,6 +286,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let inputs = drawn(dir.path());
         let config = json!({"data": "@data", "mixture": {"function": 1.0, "tagged": 1.0, "text": 1.0}});
-        golden(&Kind::of::<Formats>(), &config, &inputs, "");
+        golden(&Kind::of::<Formats>(), &config, &inputs, "2c88d78a43e4790f");
     }
 }

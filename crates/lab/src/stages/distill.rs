@@ -203,7 +203,7 @@ mod tests {
         })
         .unwrap();
         let inputs = [("base", model()), ("teacher", Place::Stage(taught)), data()];
-        golden(&kind, &config, &inputs, "");
+        golden(&kind, &config, &inputs, "4971c1bb27e0aba8");
         let mut own = config;
         own["divergence"] = json!({"jsd": 0.5});
         own["own"] = json!({"share": 1.0, "temperature": 1.0, "max_tokens": 4});
