@@ -6,7 +6,7 @@ use std::time::Instant;
 use postgrad_base::cancel::Cancel;
 use postgrad_base::event::{Event, Sink};
 use postgrad_base::progress::{Mode, Progress};
-use postgrad_base::{Error, Result};
+use postgrad_base::{Error, Result, Stream};
 use postgrad_nn::decoder::Decoder;
 use postgrad_nn::optim::Optimizer;
 use postgrad_tensor::Param;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::keep;
+use crate::rl::curriculum::passes;
 use crate::run_dir::{Place, RunDir};
 use crate::settings::Settings;
 use crate::sft::{Ended, Outcome};
@@ -185,16 +186,6 @@ impl Drive<'_> {
 /// What an update of `batch` takes of `n` things: passes over them, shuffled anew each; one that ends in the middle goes over
 /// into the next.
 pub(crate) fn gather(seed: u64, n: usize, batch: usize, step: u64) -> Vec<usize> {
-    let (n, batch) = (n as u64, batch as u64);
-    let orders = postgrad_base::Stream::new(seed, &["data", "order"]);
-    let mut order: (u64, Vec<usize>) = (u64::MAX, vec![]);
-    (step * batch..(step + 1) * batch)
-        .map(|at| {
-            if order.0 != at / n {
-                order = (at / n, (0..n as usize).collect());
-                orders.nth(at / n).shuffle(&mut order.1);
-            }
-            order.1[(at % n) as usize]
-        })
-        .collect()
+    let orders = Stream::new(seed, &["data", "order"]);
+    passes(&orders, n, step * batch as u64, batch)
 }

@@ -321,7 +321,7 @@ mod tests {
     fn golden_run() {
         let dir = tempfile::tempdir().unwrap();
         let inputs = inputs(dir.path());
-        golden(&Kind::of::<Rl>(), &config(json!({"snapshots": [2]})), &inputs, "a91b69e7065e1e24");
+        golden(&Kind::of::<Rl>(), &config(json!({"snapshots": [2]})), &inputs, "f38127c64a62a6db");
     }
 
     #[test]

@@ -5,28 +5,26 @@
 //! in the run's folder. Dropout is off, so that the first loss of DPO is ln 2. Everything random is a function of the seed and
 //! the step: a run killed and gone on with ends in the same bits.
 
-use std::time::Instant;
-
 use postgrad_base::cancel::Cancel;
-use postgrad_base::event::{Event, Sink};
-use postgrad_base::progress::{Mode, Progress};
-use postgrad_base::{Context, Error, Result, Stream, fs};
+use postgrad_base::event::Sink;
+use postgrad_base::progress::Mode;
+use postgrad_base::{Context, Error, Result, fs};
 use postgrad_data::Example;
 use postgrad_nn::decoder::Decoder;
-use postgrad_nn::optim::Optimizer;
 use postgrad_tensor::{Param, backward, no_grad};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::data::Group;
 use super::head::{HeadKind, RewardHead};
 use super::loss::{Answers, Computed, Figures, Form, Loss};
+use crate::drive::{self, Drive, Update, Work};
 use crate::keep;
 use crate::reference::Reference;
-use crate::run_dir::{Place, RunDir};
+use crate::run_dir::RunDir;
 use crate::score::{self, Scoring};
 use crate::settings::Settings;
-use crate::sft::{Ended, Outcome};
+use crate::sft::Outcome;
 
 /// A preference fine-tune, ready to run. `settings.batch` counts groups; its normaliser is always the groups.
 pub struct Preference<'a> {
@@ -46,16 +44,6 @@ pub struct Preference<'a> {
     pub dir: Option<&'a RunDir>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct State {
-    step: u64,
-    tokens: u64,
-    best: Option<(f64, u64)>,
-    worse: u64,
-    settings: String,
-    total: u64,
-}
-
 /// Sums of the reference's log-probs, one list a group.
 #[derive(Serialize, Deserialize)]
 struct Cached {
@@ -67,7 +55,7 @@ struct Cached {
 
 impl Preference<'_> {
     /// Runs to the end, from the last checkpoint of the folder where there is one.
-    pub fn run(mut self) -> Result<Outcome> {
+    pub fn run(self) -> Result<Outcome> {
         self.settings.check()?;
         self.loss.check()?;
         if self.groups.is_empty() {
@@ -83,82 +71,19 @@ impl Preference<'_> {
         if self.head.is_some() && (self.loss.reference || self.loss.nll != 0.0) {
             return Err(Error::usage("a reward model has neither a reference nor a likelihood"));
         }
-        let mut optimizer = Optimizer::new(self.params(), keep::groups(self.settings))?;
-        let total = self.total_steps();
-        let mut state = State { step: 0, tokens: 0, best: None, worse: 0, settings: self.fingerprint(), total };
-        if let Some(saved) = self.dir.map(RunDir::latest).transpose()?.flatten() {
-            state = self.restore(&saved, &mut optimizer)?;
-        }
-        let schedule = self.settings.schedule(state.total);
-        let mut progress = Progress::new(self.progress, "tune", state.total);
-        progress.start_at(state.step);
-        let (started, first_step, first_tokens) = (Instant::now(), state.step, state.tokens);
-        let (mut ended, mut loss, mut train_time) = (Ended::Done, f64::NAN, 0.0);
-        if state.step == 0 {
-            self.evaluate(&mut state, cached.as_ref(), &progress)?;
-        }
-        while state.step < state.total {
-            if self.cancel.asked() {
-                self.save(&state, &optimizer)?;
-                return Err(Error::cancelled().help("run the same command again to go on from the last checkpoint"));
-            }
-            let spent = |limit: f64| started.elapsed().as_secs_f64() >= limit;
-            if self.settings.budget.is_some_and(spent) || self.cancel.out_of_time() {
-                ended = Ended::Budget;
-                break;
-            }
-            let step_started = Instant::now();
-            let chosen = self.gather(state.step);
-            let lr = self.settings.lr * schedule.factor(state.step);
-            let (sum, figures, tokens) =
-                self.accumulate(&chosen, cached.as_ref().map(|c| &c.train[..]), reference.as_ref())?;
-            loss = sum;
-            let bad = |what| keep::not_finite(self.decoder, &optimizer, self.dir, state.step, what);
-            if !loss.is_finite() {
-                return Err(bad("the loss"));
-            }
-            if !optimizer.grad_norm().is_finite() {
-                return Err(bad("a gradient"));
-            }
-            let stats = optimizer.step(lr, self.settings.clip);
-            state.step += 1;
-            state.tokens += tokens;
-            let seconds = step_started.elapsed().as_secs_f64();
-            train_time += seconds;
-            let event = Event::new("step", state.step)
-                .with("loss", loss)
-                .with("lr", lr)
-                .with("grad_norm", stats.grad_norm)
-                .with("clipped", stats.clipped)
-                .with("tokens", state.tokens)
-                .with("tokens_per_s", (tokens as f64 / seconds).round());
-            self.sink.emit(&with_figures(event, &figures))?;
-            let right = if figures.pairs > 0.0 {
-                format!("  right {:.2}", figures.right / figures.pairs)
-            } else {
-                String::new()
-            };
-            progress.set(state.step, &format!("loss {loss:.4}  lr {lr:.1e}{right}"));
-            let last = state.step == state.total;
-            let due = self.settings.eval_every.is_some_and(|n| state.step.is_multiple_of(n.max(1)));
-            let better = if due || last { self.evaluate(&mut state, cached.as_ref(), &progress)? } else { false };
-            if last || better || self.settings.checkpoints.due(state.step, state.total) {
-                self.save(&state, &optimizer)?;
-            }
-            if self.settings.patience.is_some_and(|p| state.worse >= p) {
-                ended = Ended::Patience;
-                break;
-            }
-        }
-        if ended != Ended::Done {
-            if ended == Ended::Budget {
-                self.evaluate(&mut state, cached.as_ref(), &progress)?;
-            }
-            self.save(&state, &optimizer)?;
-        }
-        progress.finish();
-        let rate = if state.step > first_step { (state.tokens - first_tokens) as f64 / train_time } else { 0.0 };
-        Ok(Outcome { steps: state.step, ended, loss, tokens: state.tokens, tokens_per_s: rate, best: state.best })
+        let drive = Drive {
+            decoder: self.decoder,
+            params: self.params(),
+            settings: self.settings,
+            fingerprint: self.fingerprint(),
+            total: self.total_steps(),
+            sink: self.sink,
+            cancel: self.cancel,
+            progress: self.progress,
+            dir: self.dir,
+        };
+        let Self { decoder, settings, loss, head, groups, held_out, .. } = self;
+        drive.run(&mut Compare { decoder, settings, loss, head, groups, held_out, cached, reference })
     }
 
     fn params(&self) -> Vec<Param> {
@@ -180,32 +105,6 @@ impl Preference<'_> {
             all["head"] = json!(head.kind);
         }
         all.to_string()
-    }
-
-    fn restore(&mut self, saved: &Place, optimizer: &mut Optimizer) -> Result<State> {
-        let state: State = saved.state()?;
-        keep::same_settings(&state.settings, &self.fingerprint(), saved)?;
-        saved.load_params(&self.params())?;
-        optimizer.restore(&saved.optimizer()?)?;
-        self.sink.emit(&Event::new("resumed", state.step))?;
-        Ok(state)
-    }
-
-    /// Indices of an update's groups: passes over the data, shuffled anew each; one that ends in the middle goes over into
-    /// the next.
-    fn gather(&self, step: u64) -> Vec<usize> {
-        let (n, batch) = (self.groups.len() as u64, self.settings.batch as u64);
-        let orders = Stream::new(self.settings.seed, &["data", "order"]);
-        let mut order: (u64, Vec<usize>) = (u64::MAX, vec![]);
-        (step * batch..(step + 1) * batch)
-            .map(|at| {
-                if order.0 != at / n {
-                    order = (at / n, (0..n as usize).collect());
-                    orders.nth(at / n).shuffle(&mut order.1);
-                }
-                order.1[(at % n) as usize]
-            })
-            .collect()
     }
 
     /// Reference log-probs of all data: from the run's folder where they are there, else computed and kept there.
@@ -238,35 +137,72 @@ impl Preference<'_> {
         }
         Ok(cached)
     }
+}
 
-    /// Forward and backward over an update's groups: the mean loss, its figures and the tokens read.
-    fn accumulate(
-        &self,
-        chosen: &[usize],
-        cached: Option<&[Vec<f32>]>,
-        reference: Option<&Reference>,
-    ) -> Result<(f64, Figures, u64)> {
+/// The work of the updates.
+struct Compare<'a> {
+    decoder: &'a Decoder,
+    settings: &'a Settings,
+    loss: Loss,
+    head: Option<&'a RewardHead>,
+    groups: &'a [Group],
+    held_out: &'a [Group],
+    cached: Option<Cached>,
+    reference: Option<Reference>,
+}
+
+impl Work for Compare<'_> {
+    fn update(&mut self, step: u64) -> Result<Update> {
+        let chosen = drive::gather(self.settings.seed, self.groups.len(), self.settings.batch, step);
         let groups: Vec<&Group> = chosen.iter().map(|i| &self.groups[*i]).collect();
         let baseline = match (self.loss.form, self.loss.reference) {
-            (Form::Kto, true) => self.baseline(&groups, reference)?,
+            (Form::Kto, true) => self.baseline(&groups)?,
             _ => 0.0,
         };
-        let (mut loss, mut figures, mut tokens) = (0.0, Figures::default(), 0);
+        let (mut update, mut figures) = (Update::default(), Figures::default());
         for range in cut_groups(&groups, self.settings.micro_tokens) {
             let part = &groups[range.clone()];
-            let cached = cached.map(|c| chosen[range].iter().flat_map(|i| c[*i].iter().copied()).collect::<Vec<f32>>());
-            let (computed, read) = self.forward(part, cached.as_deref(), baseline)?;
+            let of = |c: &Cached| chosen[range].iter().flat_map(|i| c.train[*i].iter().copied()).collect::<Vec<f32>>();
+            let (computed, read) = self.forward(part, self.cached.as_ref().map(of).as_deref(), baseline)?;
             let share = computed.loss.mul_scalar(1.0 / groups.len() as f32);
-            loss += f64::from(share.item());
+            update.loss += f64::from(share.item());
             figures.add(&computed.figures);
-            tokens += read as u64;
+            update.tokens += read as u64;
             if share.needs_grad() {
                 backward(&share);
             }
         }
-        Ok((loss, figures, tokens))
+        update.fields = means(&figures);
+        if figures.pairs > 0.0 {
+            update.told = format!("  right {:.2}", figures.right / figures.pairs);
+        }
+        Ok(update)
     }
 
+    fn evaluate(&mut self) -> Result<Option<(Map<String, Value>, String)>> {
+        if self.held_out.is_empty() {
+            return Ok(None);
+        }
+        let groups: Vec<&Group> = self.held_out.iter().collect();
+        let (mut loss, mut figures) = (0.0, Figures::default());
+        for range in cut_groups(&groups, self.settings.micro_tokens) {
+            let part = &groups[range.clone()];
+            let cached = self.cached.as_ref().map(|c| c.held_out[range].concat());
+            let (computed, _) = no_grad(|| self.forward(part, cached.as_deref(), 0.0))?;
+            loss += f64::from(computed.loss.item());
+            figures.add(&computed.figures);
+        }
+        loss /= groups.len() as f64;
+        let mut fields = Map::from_iter([("loss".to_string(), json!(loss))]);
+        if figures.pairs > 0.0 {
+            fields.insert("accuracy".into(), json!(figures.right / figures.pairs));
+            fields.insert("n".into(), json!(figures.pairs));
+        }
+        Ok(Some((fields, format!("loss {loss:.4}, right {}/{}", figures.right, figures.pairs))))
+    }
+}
+
+impl Compare<'_> {
     /// The summed loss of groups in one pass, and the tokens read.
     fn forward(&self, groups: &[&Group], cached: Option<&[f32]>, baseline: f32) -> Result<(Computed, usize)> {
         let checkpointing = self.settings.checkpointing;
@@ -295,8 +231,8 @@ impl Preference<'_> {
     }
 
     /// KTO's z: the mean log-ratio of answers put under other prompts of the update, at least 0, without gradient.
-    fn baseline(&self, groups: &[&Group], reference: Option<&Reference>) -> Result<f32> {
-        let Some(reference) = reference else { return Ok(0.0) };
+    fn baseline(&self, groups: &[&Group]) -> Result<f32> {
+        let Some(reference) = &self.reference else { return Ok(0.0) };
         let all: Vec<&Example> = groups.iter().flat_map(|g| &g.answers).map(|a| &a.example).collect();
         let crossed: Vec<Example> = (0..all.len()).map(|i| crossed(all[i], all[(i + 1) % all.len()])).collect();
         let context = self.decoder.config.max_position_embeddings;
@@ -307,65 +243,17 @@ impl Preference<'_> {
         let n = crossed.len().max(1) as f32;
         Ok((now.iter().zip(&then).map(|(a, b)| a - b).sum::<f32>() / n).max(0.0))
     }
-
-    /// Measures the held-out groups; true where the named metric got better.
-    fn evaluate(&mut self, state: &mut State, cached: Option<&Cached>, progress: &Progress) -> Result<bool> {
-        if self.held_out.is_empty() {
-            return Ok(false);
-        }
-        let groups: Vec<&Group> = self.held_out.iter().collect();
-        let (mut loss, mut figures) = (0.0, Figures::default());
-        for range in cut_groups(&groups, self.settings.micro_tokens) {
-            let part = &groups[range.clone()];
-            let cached = cached.map(|c| c.held_out[range].concat());
-            let (computed, _) = no_grad(|| self.forward(part, cached.as_deref(), 0.0))?;
-            loss += f64::from(computed.loss.item());
-            figures.add(&computed.figures);
-        }
-        loss /= groups.len() as f64;
-        let mut event = Event::new("eval", state.step).with("set", "eval").with("loss", loss);
-        if figures.pairs > 0.0 {
-            event = event.with("accuracy", figures.right / figures.pairs).with("n", figures.pairs);
-        }
-        progress
-            .say(&format!("eval at step {}: loss {loss:.4}, right {}/{}", state.step, figures.right, figures.pairs));
-        self.sink.emit(&event)?;
-        let (value, higher) = match self.settings.best.as_deref() {
-            Some("eval.loss") => (loss, false),
-            Some("eval.accuracy") => (figures.right / figures.pairs, true),
-            _ => return Ok(false),
-        };
-        let improved = state.best.is_none_or(|(b, _)| if higher { value > b } else { value < b });
-        if improved {
-            state.best = Some((value, state.step));
-            state.worse = 0;
-        } else {
-            state.worse += 1;
-        }
-        Ok(improved)
-    }
-
-    fn save(&mut self, state: &State, optimizer: &Optimizer) -> Result<()> {
-        let Some(dir) = self.dir else { return Ok(()) };
-        let value: Value = serde_json::to_value(state).expect("plain data");
-        let path = dir.save(state.step, &value, &self.params(), optimizer)?;
-        dir.prune(self.settings.keep, state.best.map(|(_, step)| step))?;
-        self.sink.emit(&Event::new("checkpoint", state.step).with("path", path.display().to_string()))
-    }
 }
 
-/// Adds what the groups of an update came to.
-fn with_figures(mut event: Event, f: &Figures) -> Event {
-    let mut put = |name: &str, sum: f64, n: f64| {
-        if n > 0.0 {
-            event = event.clone().with(name, sum / n);
-        }
-    };
-    put("margin", f.margin, f.pairs);
-    put("right", f.right, f.pairs);
-    put("better_log_prob", f.better_log_prob, f.better);
-    put("worse_log_prob", f.worse_log_prob, f.worse);
-    event
+/// What the groups of an update came to, for its event.
+fn means(f: &Figures) -> Map<String, Value> {
+    let all = [
+        ("margin", f.margin, f.pairs),
+        ("right", f.right, f.pairs),
+        ("better_log_prob", f.better_log_prob, f.better),
+        ("worse_log_prob", f.worse_log_prob, f.worse),
+    ];
+    all.into_iter().filter(|(.., n)| *n > 0.0).map(|(name, sum, n)| (name.to_string(), json!(sum / n))).collect()
 }
 
 /// The prompt of one sequence with the answer of another.
