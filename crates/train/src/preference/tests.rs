@@ -335,7 +335,7 @@ fn one_group(sums: &[f64], rank: &[f32]) -> Case {
 fn aft_has_its_values_by_hand() {
     let [plain, detach, bound] =
         ["aft", "aft-detach", "aft-bound"].map(|n| Loss { nll: 0.0, ..Loss::named(n).unwrap() });
-    let near = |(value, _): (f64, Vec<f64>), want: f64| assert!((value - want).abs() < 1e-6, "{value} {want}");
+    let near = |(value, _): (f64, Vec<f64>), want: f64| assert!((value - want).abs() < 2e-6, "{value} {want}");
     // Two answers of equal score.
     let equal = one_group(&[-0.5, -0.5], &[1.0, 0.0]);
     near(equal.run(&plain), 2f64.ln());
@@ -361,7 +361,7 @@ fn cpo_of_equal_log_probs_is_ln_2_and_the_likelihood() {
     (0..8).step_by(2).for_each(|i| c.sums[i + 1] = c.sums[i]);
     let nll: f64 = (0..8).step_by(2).map(|i| -c.sums[i] / f64::from(c.lengths[i])).sum();
     let (value, _) = c.run(&Loss::named("cpo").unwrap());
-    assert!((value - 4.0 * 2f64.ln() - nll).abs() < 1e-5, "{value} {nll}");
+    assert!((value - 4.0 * 2f64.ln() - nll).abs() < 1e-4, "{value} {nll}");
 }
 
 #[test]
