@@ -23,6 +23,7 @@ mod runs;
 mod sampling;
 mod systems;
 mod task;
+mod task_page;
 mod task_rows;
 mod tune;
 mod verify;

@@ -27,6 +27,8 @@ pub struct Args {
 enum What {
     /// Every task with its knobs and renderings
     List,
+    /// Every task with an example, as Markdown: docs/TASKS.md
+    Page,
     /// Draw problems; show them with their answers, or write records to train on
     Sample(SampleArgs),
     /// Write right solutions: of drawn problems, or of the problems in a file
@@ -107,6 +109,7 @@ enum OnBadRow {
 pub fn run(args: Args, app: &App) -> Result<()> {
     match args.what {
         What::List => list(app),
+        What::Page => crate::task_page::page(),
         What::Sample(args) => sample(args, app),
         What::Solve(args) => solve(args, app),
         What::Verify(args) if args.task == "answer" => verify_answers(&args, app),
@@ -117,7 +120,7 @@ pub fn run(args: Args, app: &App) -> Result<()> {
 /// What `task verify answer` is, beside the tasks.
 const ANSWER: &str = "verify only: whether two answers (numbers, formulas, sets, intervals, text) are the same";
 
-fn group(name: &str) -> &'static str {
+pub fn group(name: &str) -> &'static str {
     let among = |tasks: Vec<Box<dyn Task>>| tasks.iter().any(|t| t.name() == name);
     match () {
         () if among(postgrad_tasks::abilities::all()) => "small abilities",
@@ -144,15 +147,16 @@ fn list(app: &App) -> Result<()> {
     }
     let mut shown = "";
     let mut out = Out::new();
+    let width = all.iter().map(|t| t.name().len()).max().unwrap_or(0);
     for t in &all {
         if group(t.name()) != shown {
             out.text(&format!("{}{}\n", if shown.is_empty() { "" } else { "\n" }, group(t.name())))?;
             shown = group(t.name());
         }
-        out.text(&format!("  {:<14} {}\n", t.name(), t.about()))?;
+        out.text(&format!("  {:<width$} {}\n", t.name(), t.about()))?;
         for k in t.knobs() {
             out.text(&format!(
-                "  {:<14}   {}={}  {} (default {})\n",
+                "  {:<width$}   {}={}  {} (default {})\n",
                 "",
                 k.name,
                 k.range(),
@@ -162,10 +166,10 @@ fn list(app: &App) -> Result<()> {
         }
         let renderings: Vec<&str> = t.renderings().iter().map(|r| r.name).collect();
         if renderings.len() > 1 {
-            out.text(&format!("  {:<14}   renderings: {}\n", "", renderings.join(", ")))?;
+            out.text(&format!("  {:<width$}   renderings: {}\n", "", renderings.join(", ")))?;
         }
     }
-    out.text(&format!("\nanswers\n  {:<14} {ANSWER}\n", "answer"))
+    out.text(&format!("\nanswers\n  {:<width$} {ANSWER}\n", "answer"))
 }
 
 fn sample(args: SampleArgs, app: &App) -> Result<()> {

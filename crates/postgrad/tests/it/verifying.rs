@@ -2,6 +2,15 @@
 
 use crate::Place;
 
+/// `cargo run --release -- task page > docs/TASKS.md` writes it anew.
+#[test]
+fn the_page_of_tasks_is_what_the_code_says() {
+    let place = Place::new();
+    let page = place.call(&["task", "page"]).ok();
+    let kept = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/TASKS.md"));
+    assert!(page == kept.unwrap(), "docs/TASKS.md is not what `postgrad task page` writes");
+}
+
 #[test]
 fn tasks_are_listed() {
     let place = Place::new();
