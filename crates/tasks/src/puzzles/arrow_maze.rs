@@ -138,14 +138,15 @@ impl Puzzle for ArrowMaze {
     fn prompt(board: &Board, stream: &mut Stream) -> String {
         let cells: Vec<Cell> = board.rays.iter().map(|k| if *k < 0 { Cell::Free } else { Cell::Number(*k) }).collect();
         let wordings = [
-            "Arrow maze: replace every dot by an arrow N, NE, E, SE, S, SW, W or NW. Straight rays of equal arrows lead away from \
-             the numbers, in their own direction and without a gap; a number is the length of all its rays together. Answer with \
-             the full grid.\n{}",
-            "Fill the dots with compass directions (N, NE, E, SE, S, SW, W, NW). Each arrow belongs to a straight line of the same \
-             arrows that starts beside a number and points away from it. Each number counts its arrows. Answer with the rows, one \
-             a line.\n{}",
-            "From each number go out straight lines of arrows, each arrow named by where it points (N, NE, E, SE, S, SW, W, NW; N is \
-             up). The number says how many arrows it sends in all, and no dot is left. Write the grid.\n{}",
+            "Arrow maze: replace every dot by an arrow N, NE, E, SE, S, SW, W or NW. Straight rays of equal arrows \
+             lead away from the numbers, in their own direction and without a gap; a number is the length of all \
+             its rays together. Answer with the full grid.\n{}",
+            "Fill the dots with compass directions (N, NE, E, SE, S, SW, W, NW). Each arrow belongs to a straight \
+             line of the same arrows that starts beside a number and points away from it. Each number counts its \
+             arrows. Answer with the rows, one a line.\n{}",
+            "From each number go out straight lines of arrows, each arrow named by where it points (N, NE, E, SE, \
+             S, SW, W, NW; N is up). The number says how many arrows it sends in all, and no dot is left. Write the \
+             grid.\n{}",
         ];
         word(stream, &wordings, &[&show(&cells, board.side)])
     }

@@ -136,19 +136,19 @@ impl Puzzle for Calcudoku {
             told.push_str(&grid::show_blank(&board.clues, n));
         }
         let wordings = [
-            "Calcudoku: each row and column holds 1 to {} once. The numbers of a cage give its target by its operation (- and /: \
-             larger by smaller). Answer with the full grid.\nCages: {}",
-            "Fill a square with the numbers 1 to {}, all different in each row and column. In each cage, target and operation \
-             first, then cells (r row, c column), the operation on the numbers gives the target. Answer with the rows, one a \
-             line.\nCages: {}",
-            "A Latin square of 1 to {} with cages: 6* r1c1 r1c2 means that the product of these cells is 6; + is the sum, - the \
-             difference, / the quotient. Write the grid.\nCages: {}",
+            "Calcudoku: each row and column holds 1 to {} once. The numbers of a cage give its target by its \
+             operation (- and /: larger by smaller). Answer with the full grid.\nCages: {}",
+            "Fill a square with the numbers 1 to {}, all different in each row and column. In each cage, target and \
+             operation first, then cells (r row, c column), the operation on the numbers gives the target. Answer \
+             with the rows, one a line.\nCages: {}",
+            "A Latin square of 1 to {} with cages: 6* r1c1 r1c2 means that the product of these cells is 6; + is \
+             the sum, - the difference, / the quotient. Write the grid.\nCages: {}",
         ];
         word(stream, &wordings, &[&n.to_string(), &told])
     }
 
     fn sound(board: &Board) -> bool {
-        let cells = board.size * board.size;
+        let cells = board.size.saturating_mul(board.size);
         let cage = |c: &Cage| {
             (1..=8).contains(&c.cells.len())
                 && c.cells.iter().all(|i| *i < cells)

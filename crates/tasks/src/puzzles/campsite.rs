@@ -121,12 +121,14 @@ impl Puzzle for Campsite {
     fn prompt(board: &Board, stream: &mut Stream) -> String {
         let list = |v: &[usize]| v.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
         let wordings = [
-            "Campsite: give each tree T a camp C of its own on a cell beside it (not diagonally). Camps do not touch, not even at \
-             corners. Camps in each row: {}. Camps in each column: {}. Answer with the grid.\n{}",
-            "Pitch as many camps (C) as there are trees (T), each beside its own tree by an edge; no two camps may be neighbours, \
-             diagonals included. Row counts: {}. Column counts: {}. Write the grid with T, C and dots.\n{}",
-            "Trees T stand on this ground. Every tree needs one camp next to it by an edge, camps keep apart in all eight directions. \
-             The rows hold {} camps, the columns {}. Answer with all rows, one a line; mark camps with C.\n{}",
+            "Campsite: give each tree T a camp C of its own on a cell beside it (not diagonally). Camps do not \
+             touch, not even at corners. Camps in each row: {}. Camps in each column: {}. Answer with the grid.\n{}",
+            "Pitch as many camps (C) as there are trees (T), each beside its own tree by an edge; no two camps may \
+             be neighbours, diagonals included. Row counts: {}. Column counts: {}. Write the grid with T, C and \
+             dots.\n{}",
+            "Trees T stand on this ground. Every tree needs one camp next to it by an edge, camps keep apart in all \
+             eight directions. The rows hold {} camps, the columns {}. Answer with all rows, one a line; mark camps \
+             with C.\n{}",
         ];
         word(stream, &wordings, &[&list(&board.row_counts), &list(&board.column_counts), &board.show(&[])])
     }

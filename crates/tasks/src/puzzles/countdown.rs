@@ -86,14 +86,18 @@ impl Puzzle for Countdown {
         let (list, target) = (numbers.join(", "), board.target.to_string());
         if stream.chance(0.5) {
             let wordings = [
-                "Make {} from the numbers {}. Use + - * / and brackets, each number at most once. Answer with the expression.",
-                "Reach {} with {}. You may add, subtract, multiply and divide; no number may be used twice. Write one expression.",
+                "Make {} from the numbers {}. Use + - * / and brackets, each number at most once. Answer with the \
+                 expression.",
+                "Reach {} with {}. You may add, subtract, multiply and divide; no number may be used twice. Write \
+                 one expression.",
             ];
             return word(stream, &wordings, &[&target, &list]);
         }
         let wordings = [
-            "Numbers: {}. Target: {}. Write an expression with + - * / that has the target's value and uses each number at most once.",
-            "Combine {} to get {}. Each number may be used once or left out. Answer with one expression of + - * / and brackets.",
+            "Numbers: {}. Target: {}. Write an expression with + - * / that has the target's value and uses each \
+             number at most once.",
+            "Combine {} to get {}. Each number may be used once or left out. Answer with one expression of + - * / \
+             and brackets.",
         ];
         word(stream, &wordings, &[&list, &target])
     }

@@ -147,10 +147,12 @@ impl Puzzle for Crossword {
         let list = |w: &[String]| if w.is_empty() { "none".to_string() } else { w.join(", ") };
         let marks: Vec<char> = board.open.iter().map(|o| if *o { '_' } else { '.' }).collect();
         let wordings = [
-            "Fill these words into the crossword: _ takes a letter, dots stay. Across: {}. Down: {}. Answer with the full grid.\n{}",
-            "Write one letter in each _ so that the rows read the words {} from left to right and the columns {} from top to bottom. \
-             Answer with the grid, dots kept, one row a line.\n{}",
-            "A crossword with blanks (_) and blocked cells (.). Horizontal words: {}. Vertical words: {}. Write the solved grid.\n{}",
+            "Fill these words into the crossword: _ takes a letter, dots stay. Across: {}. Down: {}. Answer with \
+             the full grid.\n{}",
+            "Write one letter in each _ so that the rows read the words {} from left to right and the columns {} \
+             from top to bottom. Answer with the grid, dots kept, one row a line.\n{}",
+            "A crossword with blanks (_) and blocked cells (.). Horizontal words: {}. Vertical words: {}. Write the \
+             solved grid.\n{}",
         ];
         word(stream, &wordings, &[&list(&board.across), &list(&board.down), &grid::show(&marks, board.side)])
     }

@@ -143,12 +143,12 @@ impl Puzzle for Cryptarithm {
             told = format!("{told}, where {}", known.join(", "));
         }
         let wordings = [
-            "Each letter is a digit, different letters are different digits, no number of several digits starts with 0: {}. Answer \
-             with the equation in digits.",
-            "Solve the cryptarithm {}. Equal letters stand for equal digits, different letters for different ones; no leading zeros. \
-             Write the equation with digits.",
-            "Replace letters by digits, one digit for each letter and no two alike, so that this holds: {}. Numbers do not begin with \
-             0. Answer with the equation.",
+            "Each letter is a digit, different letters are different digits, no number of several digits starts \
+             with 0: {}. Answer with the equation in digits.",
+            "Solve the cryptarithm {}. Equal letters stand for equal digits, different letters for different ones; \
+             no leading zeros. Write the equation with digits.",
+            "Replace letters by digits, one digit for each letter and no two alike, so that this holds: {}. Numbers \
+             do not begin with 0. Answer with the equation.",
         ];
         word(stream, &wordings, &[&told])
     }

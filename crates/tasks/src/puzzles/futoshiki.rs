@@ -70,16 +70,18 @@ impl Puzzle for Futoshiki {
             board.less.iter().map(|&(a, b)| format!("{} < {}", grid::name(a, n), grid::name(b, n))).collect();
         let signs = if signs.is_empty() { "none".into() } else { signs.join(", ") };
         let wordings = [
-            "Futoshiki: each row and column holds 1 to {} once; dots are empty. Signs (r row, c column): {}. Answer with the full grid.\n{}",
-            "Fill the grid so that every row and every column has the numbers 1 to {} and these hold (r row, c column): {}. \
-             Answer with the rows, one a line.\n{}",
-            "Complete this Latin square of the numbers 1 to {} under the inequalities {}, where r1c2 is row 1, column 2. Write the grid.\n{}",
+            "Futoshiki: each row and column holds 1 to {} once; dots are empty. Signs (r row, c column): {}. Answer \
+             with the full grid.\n{}",
+            "Fill the grid so that every row and every column has the numbers 1 to {} and these hold (r row, c \
+             column): {}. Answer with the rows, one a line.\n{}",
+            "Complete this Latin square of the numbers 1 to {} under the inequalities {}, where r1c2 is row 1, \
+             column 2. Write the grid.\n{}",
         ];
         word(stream, &wordings, &[&n.to_string(), &signs, &grid::show_blank(&board.clues, n)])
     }
 
     fn sound(board: &Board) -> bool {
-        let cells = board.size * board.size;
+        let cells = board.size.saturating_mul(board.size);
         (2..=9).contains(&board.size)
             && board.clues.len() == cells
             && board.clues.iter().all(|c| (0..=9).contains(c))

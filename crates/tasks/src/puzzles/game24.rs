@@ -50,9 +50,12 @@ impl Puzzle for Game24 {
     fn prompt(board: &Board, stream: &mut Stream) -> String {
         let list: Vec<String> = board.given.iter().map(i64::to_string).collect();
         let wordings = [
-            "Use each of the numbers {} exactly once with + - * / and brackets to make {}. Answer with the expression.",
-            "Numbers: {}. Write one expression of + - * / and brackets that uses all of them, each once, and equals {}.",
-            "From {} make {}: every number is used exactly one time, with + - * / and brackets. Answer with the expression.",
+            "Use each of the numbers {} exactly once with + - * / and brackets to make {}. Answer with the \
+             expression.",
+            "Numbers: {}. Write one expression of + - * / and brackets that uses all of them, each once, and equals \
+             {}.",
+            "From {} make {}: every number is used exactly one time, with + - * / and brackets. Answer with the \
+             expression.",
         ];
         let (numbers, value) = (list.join(", "), board.value.to_string());
         word(stream, &wordings, &[&numbers, &value])

@@ -216,7 +216,8 @@ pub fn fits(csp: &Csp, rows: usize, cols: usize, text: &str) -> Option<bool> {
 }
 
 /// How the search comes to this solution: `r1c2 = 3` where one value is left, `r1c2 is not 4` where trying it failed (the
-/// inside of a failed try is left out), `try r1c2 = 3` where it did not and others were not tried. Nothing if the search finds another solution.
+/// inside of a failed try is left out), `try r1c2 = 3` where it did not and others were not tried.
+/// Nothing if the search finds another solution.
 pub fn deductions(csp: &Csp, solution: &[i64], name: impl Fn(usize) -> String) -> Vec<String> {
     let (found, events) = csp.solve_traced(BUDGET);
     if found.solutions.first().is_none_or(|s| s != solution) {

@@ -82,12 +82,12 @@ impl Puzzle for Kakurasu {
     fn prompt(board: &Board, stream: &mut Stream) -> String {
         let list = |v: &[i64]| v.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
         let wordings = [
-            "Kakurasu, {} by {}: write 0 or 1 in each cell. A 1 in column j adds j to the sum of its row; a 1 in row i adds i to \
-             the sum of its column. Row sums: {}. Column sums: {}. Answer with the grid.",
-            "Fill a {} by {} grid with 0 and 1. Each 1 counts its column's number for its row and its row's number for its column. \
-             The rows must give {}, the columns {}. Answer with the rows, one a line.",
-            "A {}x{} board of 0s and 1s: cells weigh 1, 2, 3 and so on from left to right in rows and from top to bottom in columns. \
-             Row totals of the 1s: {}. Column totals: {}. Write the board.",
+            "Kakurasu, {} by {}: write 0 or 1 in each cell. A 1 in column j adds j to the sum of its row; a 1 in \
+             row i adds i to the sum of its column. Row sums: {}. Column sums: {}. Answer with the grid.",
+            "Fill a {} by {} grid with 0 and 1. Each 1 counts its column's number for its row and its row's number \
+             for its column. The rows must give {}, the columns {}. Answer with the rows, one a line.",
+            "A {}x{} board of 0s and 1s: cells weigh 1, 2, 3 and so on from left to right in rows and from top to \
+             bottom in columns. Row totals of the 1s: {}. Column totals: {}. Write the board.",
         ];
         let n = board.side().to_string();
         word(stream, &wordings, &[&n, &n, &list(&board.row_sums), &list(&board.column_sums)])

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use postgrad_base::Stream;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::task::{Difficulty, Problem, Reason, Split, Task, stable_hash};
 
@@ -52,6 +52,7 @@ pub fn hold(task: &dyn Task, laws: &Laws) {
     every_knob_works(task);
     let first = problem(task, 1, &task.difficulty("").unwrap());
     foreign_problems_are_known(task, &first);
+    broken_metas_are_survived(task, &first);
     hostile_text_is_judged_at_once(task, &first);
     assert_eq!(stable_hash(&[&bytes]), laws.digest, "{}", task.name());
 }
@@ -115,6 +116,42 @@ fn foreign_problems_are_known(task: &dyn Task, first: &Problem) {
     for p in foreign {
         assert_eq!(task.verify(&p, &first.answer).reason, Reason::NotMine, "{} {}", task.name(), p.meta);
         assert_eq!(task.solve(&p, task.renderings()[0].name).unwrap_err().exit_code(), 2, "{}", task.name());
+    }
+}
+
+/// Every number, word and list of the meta replaced by extreme ones: a verdict or an error, never a panic.
+fn broken_metas_are_survived(task: &dyn Task, first: &Problem) {
+    let mut metas = vec![];
+    let mut paths = vec![String::new()];
+    while let Some(path) = paths.pop() {
+        let others = match first.meta.pointer(&path).unwrap() {
+            Value::Object(map) => {
+                paths.extend(map.keys().map(|k| format!("{path}/{k}")));
+                vec![json!({}), json!(null)]
+            }
+            Value::Array(list) => {
+                paths.extend((0..list.len().min(3)).map(|i| format!("{path}/{i}")));
+                let twice: Vec<&Value> = list.iter().chain(list).collect();
+                vec![json!([]), json!(&list[..list.len() / 2]), json!(twice)]
+            }
+            Value::String(_) => vec![json!(""), json!("\u{130}?"), json!("A".repeat(5000))],
+            _ => {
+                [json!(-1), json!(0), json!(3), json!(100), json!(i64::MIN), json!(i64::MAX), json!(u64::MAX)].to_vec()
+            }
+        };
+        for other in others {
+            let mut meta = first.meta.clone();
+            *meta.pointer_mut(&path).unwrap() = other;
+            metas.push(meta);
+        }
+    }
+    for meta in metas {
+        let p = Problem { meta, ..first.clone() };
+        let start = Instant::now();
+        task.verify(&p, &first.answer);
+        task.verify(&p, "none");
+        assert!(start.elapsed().as_millis() < 400, "{} {}", task.name(), p.meta);
+        let _ = task.solve(&p, task.renderings()[0].name);
     }
 }
 

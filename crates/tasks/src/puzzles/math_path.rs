@@ -83,12 +83,12 @@ impl Puzzle for MathPath {
 
     fn prompt(board: &Board, stream: &mut Stream) -> String {
         let wordings = [
-            "Replace each ? by a digit so that the equation holds: {}. Multiply before adding; numbers of several digits do not start \
-             with 0. Answer with the whole equation.",
-            "Some digits are hidden by question marks: {}. Find digits that make it true (* before + and -, no leading zeros). Write \
-             the complete equation.",
-            "Fill in one digit from 0 to 9 for every ? in {} to make both sides equal. No number begins with 0 unless it is 0. Answer \
-             with the equation.",
+            "Replace each ? by a digit so that the equation holds: {}. Multiply before adding; numbers of several \
+             digits do not start with 0. Answer with the whole equation.",
+            "Some digits are hidden by question marks: {}. Find digits that make it true (* before + and -, no \
+             leading zeros). Write the complete equation.",
+            "Fill in one digit from 0 to 9 for every ? in {} to make both sides equal. No number begins with 0 \
+             unless it is 0. Answer with the equation.",
         ];
         word(stream, &wordings, &[&board.equation])
     }

@@ -22,6 +22,9 @@ const RULE: Knob = Knob::choice("rule", &["one-step", "all"], "what proves a min
 const DENSITY: Knob = Knob::number("density", 10, 50, 30, "percent of cells that hold mines");
 const REVEAL: Knob = Knob::number("reveal", 20, 80, 40, "percent of the safe cells that show their number");
 
+/// Search steps that one board may cost.
+const STEPS_AT_MOST: u64 = 50_000;
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Board {
@@ -49,9 +52,9 @@ impl Board {
     /// The mines that the rule proves, in reading order; none where no layout fits or the search takes too long.
     fn mines(&self) -> Option<Vec<usize>> {
         let mut mines: Vec<usize> = if self.all {
-            let mut mines = vec![];
+            let (mut mines, mut budget) = (vec![], STEPS_AT_MOST);
             for group in self.groups() {
-                mines.extend(self.forced(&group)?);
+                mines.extend(self.forced(&group, &mut budget)?);
             }
             mines
         } else {
@@ -79,8 +82,8 @@ impl Board {
         groups.into_iter().map(|g| g.0).collect()
     }
 
-    /// The cells around these numbers that hold a mine in every layout.
-    fn forced(&self, numbers: &[usize]) -> Option<Vec<usize>> {
+    /// The cells around these numbers that hold a mine in every layout; none where the search steps run out.
+    fn forced(&self, numbers: &[usize], budget: &mut u64) -> Option<Vec<usize>> {
         let mut cells: Vec<usize> = numbers.iter().flat_map(|&i| self.covered_around(i)).collect();
         cells.sort();
         cells.dedup();
@@ -94,12 +97,17 @@ impl Board {
                 around.iter().map(|c| (1, cells.binary_search(c).expect("a cell of the group"))).collect();
             csp.linear(&terms, Relation::Equal, self.field[i]).expect("own variables");
         }
-        let first = csp.solve_traced(grid::BUDGET).0.solutions.pop()?;
+        let mut solve = |csp: &Csp| {
+            let found = csp.solve_traced(*budget).0;
+            *budget -= found.steps;
+            found
+        };
+        let first = solve(&csp).solutions.pop()?;
         let mut forced = vec![];
         for (v, &cell) in cells.iter().enumerate().filter(|(v, _)| first[*v] == 1) {
             let mut without = csp.clone();
             without.restrict(v, &[0]).expect("own variable");
-            let found = without.solve_traced(grid::BUDGET).0;
+            let found = solve(&without);
             match (found.solutions.is_empty(), found.complete) {
                 (true, true) => forced.push(cell),
                 (true, false) => return None,
@@ -150,16 +158,16 @@ impl Puzzle for Minesweeper {
         let field = grid::show(&marks, board.side);
         let form = "Answer with their (row,column), counted from 1, or none.";
         let one_step = [
-            "Minesweeper: # is covered, a number counts the mines around it. List every cell that a single number proves to be a \
-             mine because it has exactly that many covered neighbours.",
-            "In this minefield (# covered, numbers count mines in the eight cells around) find the mines of one-step deduction: all \
-             covered neighbours of a number that has just as many of them as it says.",
+            "Minesweeper: # is covered, a number counts the mines around it. List every cell that a single number \
+             proves to be a mine because it has exactly that many covered neighbours.",
+            "In this minefield (# covered, numbers count mines in the eight cells around) find the mines of \
+             one-step deduction: all covered neighbours of a number that has just as many of them as it says.",
         ];
         let all = [
-            "Minesweeper: # is covered, a number counts the mines around it. List every covered cell that must be a mine in all \
-             layouts that fit the numbers.",
-            "In this minefield (# covered, numbers count mines in the eight cells around) find all cells that are certainly mines, \
-             whatever the layout; the number of mines is unknown.",
+            "Minesweeper: # is covered, a number counts the mines around it. List every covered cell that must be a \
+             mine in all layouts that fit the numbers.",
+            "In this minefield (# covered, numbers count mines in the eight cells around) find all cells that are \
+             certainly mines, whatever the layout; the number of mines is unknown.",
         ];
         let asked = stream.choose(if board.all { &all } else { &one_step });
         format!("{asked} {form}\n{field}")

@@ -99,18 +99,20 @@ impl Puzzle for Norinori {
     fn prompt(board: &Board, stream: &mut Stream) -> String {
         let n = board.side;
         let wordings = [
-            "Norinori: place dominoes so that every region has exactly two covered cells and no two dominoes share an edge; a domino \
-             may lie in two regions. These cells are covered: {}. Answer with all covered cells as (row,column). Regions:\n{}",
-            "Cover cells with dominoes, two cells of each lettered region and no more. Dominoes must not lie side by side (corners \
-             may meet). Known covered cells: {}. List every covered cell as (row,column), counted from 1.\n{}",
-            "Each letter is a region with exactly two black cells. Every black cell has exactly one black neighbour by edge. Already \
-             black: {}. Answer with the list of all black cells as (row,column).\n{}",
+            "Norinori: place dominoes so that every region has exactly two covered cells and no two dominoes share \
+             an edge; a domino may lie in two regions. These cells are covered: {}. Answer with all covered cells \
+             as (row,column). Regions:\n{}",
+            "Cover cells with dominoes, two cells of each lettered region and no more. Dominoes must not lie side \
+             by side (corners may meet). Known covered cells: {}. List every covered cell as (row,column), counted \
+             from 1.\n{}",
+            "Each letter is a region with exactly two black cells. Every black cell has exactly one black neighbour \
+             by edge. Already black: {}. Answer with the list of all black cells as (row,column).\n{}",
         ];
         word(stream, &wordings, &[&grid::show_places(&board.shadows, n), &grid::show_regions(&board.regions, n)])
     }
 
     fn sound(board: &Board) -> bool {
-        let cells = board.side * board.side;
+        let cells = board.side.saturating_mul(board.side);
         (2..=10).contains(&board.side)
             && board.regions.len() == cells
             && board.regions.iter().all(|k| *k < 26)

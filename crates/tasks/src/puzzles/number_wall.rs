@@ -125,13 +125,14 @@ impl Puzzle for NumberWall {
 
     fn prompt(board: &Board, stream: &mut Stream) -> String {
         let wordings = [
-            "Number wall: turn blanks into wall so that each island of cells holds exactly one number, its size. Islands do not touch, \
-             not even at corners, and no 2x2 block is all wall. Answer with the grid: X for wall, . for island, numbers stay.\n{}",
-            "Part this grid by walls. Every number lies in its own island of that many cells (joined by edges); different islands \
-             touch neither by edge nor by corner; four walls never form a square. Write the grid with X for walls and the other \
-             cells as they are.\n{}",
-            "Each number is the size of its island. Mark the wall cells with X: islands stay apart, also diagonally, each has one \
-             number, and walls make no 2x2 square. Answer with all rows, one a line.\n{}",
+            "Number wall: turn blanks into wall so that each island of cells holds exactly one number, its size. \
+             Islands do not touch, not even at corners, and no 2x2 block is all wall. Answer with the grid: X for \
+             wall, . for island, numbers stay.\n{}",
+            "Part this grid by walls. Every number lies in its own island of that many cells (joined by edges); \
+             different islands touch neither by edge nor by corner; four walls never form a square. Write the grid \
+             with X for walls and the other cells as they are.\n{}",
+            "Each number is the size of its island. Mark the wall cells with X: islands stay apart, also \
+             diagonally, each has one number, and walls make no 2x2 square. Answer with all rows, one a line.\n{}",
         ];
         word(stream, &wordings, &[&grid::show_blank(&board.islands, board.side)])
     }

@@ -151,16 +151,17 @@ impl Puzzle for Numbrix {
     fn prompt(board: &Board, stream: &mut Stream) -> String {
         let wordings = [
             "Numbrix: fill in 1 to {} so that consecutive numbers share an edge. Answer with the full grid.\n{}",
-            "Write every number from 1 to {} once in the grid; each must lie beside the one before it, not diagonally. Dots are empty. \
-             Answer with the rows, one a line.\n{}",
-            "Find the path 1, 2, 3 up to {} that steps up, down, left or right through all cells. Write the completed grid.\n{}",
+            "Write every number from 1 to {} once in the grid; each must lie beside the one before it, not \
+             diagonally. Dots are empty. Answer with the rows, one a line.\n{}",
+            "Find the path 1, 2, 3 up to {} that steps up, down, left or right through all cells. Write the \
+             completed grid.\n{}",
         ];
         let last = (board.side * board.side).to_string();
         word(stream, &wordings, &[&last, &grid::show_blank(&board.shown, board.side)])
     }
 
     fn sound(board: &Board) -> bool {
-        let cells = board.side * board.side;
+        let cells = board.side.saturating_mul(board.side);
         (1..=16).contains(&board.side)
             && board.shown.len() == cells
             && board.shown.iter().all(|v| (0..=cells as i64).contains(v))

@@ -176,7 +176,7 @@ impl Puzzle for Operation {
     }
 
     fn sound(board: &Board) -> bool {
-        let small = |n: &i64| n.abs() <= 1000;
+        let small = |n: &i64| (-1000..=1000).contains(n);
         let formula = |f: &Formula| [f.p, f.q, f.r].iter().all(small);
         (1..=SIGNS.len()).contains(&board.rules.len())
             && (1..=10).contains(&board.operands.len())

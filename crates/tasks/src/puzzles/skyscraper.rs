@@ -126,11 +126,13 @@ impl Puzzle for Skyscraper {
             told.push_str(&grid::show_blank(&board.heights, n));
         }
         let wordings = [
-            "Skyscrapers: each row and column holds the heights 1 to {} once. An edge number says how many towers are seen from \
-             there, taller ones hide what is behind. Answer with the grid of heights.\n{}",
-            "Fill a square with towers of 1 to {} floors, all different in each row and column, so that from each edge as many are \
-             visible as told (columns left to right, rows top to bottom). Answer with the rows, one a line.\n{}",
-            "Find the heights, 1 to {} in every row and column, from the number of towers visible at the edges. Write the grid.\n{}",
+            "Skyscrapers: each row and column holds the heights 1 to {} once. An edge number says how many towers \
+             are seen from there, taller ones hide what is behind. Answer with the grid of heights.\n{}",
+            "Fill a square with towers of 1 to {} floors, all different in each row and column, so that from each \
+             edge as many are visible as told (columns left to right, rows top to bottom). Answer with the rows, \
+             one a line.\n{}",
+            "Find the heights, 1 to {} in every row and column, from the number of towers visible at the edges. \
+             Write the grid.\n{}",
         ];
         word(stream, &wordings, &[&n.to_string(), &told])
     }

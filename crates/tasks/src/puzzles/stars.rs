@@ -94,12 +94,13 @@ impl Puzzle for Stars {
         let stars = if board.stars == 1 { "1 star".to_string() } else { format!("{} stars", board.stars) };
         let given = grid::show_places(&board.given, n);
         let wordings = [
-            "Place {} in each row, column and lettered region; stars do not touch, not even at corners. Given stars: {}. Answer with \
-             all stars as (row,column).\n{}",
-            "Every row, every column and every region of one letter gets exactly {}, and no two stars are neighbours, also not \
-             diagonally. Already placed: {}. List the cells of all stars as (row,column), counted from 1.\n{}",
-            "Star battle with {} to each row, column and region. Stars never touch. Known: {}. Answer with the (row,column) of every \
-             star.\n{}",
+            "Place {} in each row, column and lettered region; stars do not touch, not even at corners. Given \
+             stars: {}. Answer with all stars as (row,column).\n{}",
+            "Every row, every column and every region of one letter gets exactly {}, and no two stars are \
+             neighbours, also not diagonally. Already placed: {}. List the cells of all stars as (row,column), \
+             counted from 1.\n{}",
+            "Star battle with {} to each row, column and region. Stars never touch. Known: {}. Answer with the \
+             (row,column) of every star.\n{}",
         ];
         word(stream, &wordings, &[&stars, &given, &grid::show_regions(&board.areas, n)])
     }

@@ -91,12 +91,12 @@ impl Puzzle for Survo {
         cells.push(board.row_totals.iter().sum());
         let missing: Vec<String> = board.missing().iter().map(i64::to_string).collect();
         let wordings = [
-            "Survo: the last column holds the row totals, the last row the column totals. Put each of the numbers {} once in place \
-             of the dots. Answer with the grid without the totals.\n{}",
-            "Replace the dots by the numbers {}, using each once, so that every row and column adds up to the number at its end. \
-             Answer with the rows, without the totals, one a line.\n{}",
-            "Missing numbers: {}. Each belongs to one dot; the last row and column are sums. Write the completed grid, sums left \
-             out.\n{}",
+            "Survo: the last column holds the row totals, the last row the column totals. Put each of the numbers \
+             {} once in place of the dots. Answer with the grid without the totals.\n{}",
+            "Replace the dots by the numbers {}, using each once, so that every row and column adds up to the \
+             number at its end. Answer with the rows, without the totals, one a line.\n{}",
+            "Missing numbers: {}. Each belongs to one dot; the last row and column are sums. Write the completed \
+             grid, sums left out.\n{}",
         ];
         word(stream, &wordings, &[&missing.join(", "), &grid::show_blank(&cells, m + 1)])
     }

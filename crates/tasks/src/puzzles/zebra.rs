@@ -219,19 +219,19 @@ impl Puzzle for Zebra {
         }
         let form: Vec<&str> = THEMES[..board.values.len()].iter().map(|t| t.1).collect();
         let wordings = [
-            "{} houses stand in a row, numbered from left to right. In each lives one person; all differ. {}\n{}\nAnswer with one \
-             line a house, from house 1 on: {}.",
-            "In a row of {} houses (1 is leftmost) everything below occurs once. {}\n{}\nWho lives where? Write the houses from left \
-             to right, one a line: {}.",
-            "There are {} houses side by side, counted from the left. {} Each belongs to one house.\n{}\nGive a line for each house \
-             with: {}.",
+            "{} houses stand in a row, numbered from left to right. In each lives one person; all differ. \
+             {}\n{}\nAnswer with one line a house, from house 1 on: {}.",
+            "In a row of {} houses (1 is leftmost) everything below occurs once. {}\n{}\nWho lives where? Write the \
+             houses from left to right, one a line: {}.",
+            "There are {} houses side by side, counted from the left. {} Each belongs to one house.\n{}\nGive a \
+             line for each house with: {}.",
         ];
         let (count, things) = (board.houses.to_string(), listed.join(" "));
         word(stream, &wordings, &[&count, &things, &clues.join("\n"), &form.join(" ")])
     }
 
     fn sound(board: &Board) -> bool {
-        let cells = board.houses * board.values.len();
+        let cells = board.houses.saturating_mul(board.values.len());
         let clue =
             |c: &Clue| c.a < cells && if c.kind == Kind::At { c.b <= board.houses } else { c.b < cells && c.a != c.b };
         (1..=7).contains(&board.houses)
