@@ -208,6 +208,6 @@ mod tests {
         own["divergence"] = json!({"jsd": 0.5});
         own["own"] = json!({"share": 1.0, "temperature": 1.0, "max_tokens": 4});
         own["lora"] = json!({"rank": 2});
-        golden(&kind, &own, &inputs, "");
+        golden(&kind, &own, &inputs, "6d9b7dd4bdae2684");
     }
 }
