@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fs4::fs_std::FileExt;
 
@@ -106,12 +107,16 @@ impl DirLock {
             .write(true)
             .open(&path)
             .context(|| format!("cannot open {}", path.display()))?;
-        match file.try_lock_exclusive() {
-            Ok(true) => Ok(Self { _file: file, dir: dir.into() }),
-            _ => Err(Error::usage("another process works in this folder")
-                .at(dir.display())
-                .help("wait for it, or give another folder")),
+        // A program that this process is just starting holds a copy of an earlier lock until it runs: a moment.
+        for _ in 0..20 {
+            if matches!(file.try_lock_exclusive(), Ok(true)) {
+                return Ok(Self { _file: file, dir: dir.into() });
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
+        Err(Error::usage("another process works in this folder")
+            .at(dir.display())
+            .help("wait for it, or give another folder"))
     }
 }
 

@@ -156,7 +156,9 @@ fn finish(
             ledger.write(&ledger_file)?;
         }
         let name = file.path.file_stem().and_then(|s| s.to_str()).filter(|_| !file.is_carried());
-        if let (Some(last), Some(name)) = (ledger.last(), name) {
+        // As it is read back: a number's last digit may differ from what was written.
+        let written = if name.is_some() { Ledger::read(&ledger_file)? } else { None };
+        if let (Some(last), Some(name)) = (written.as_ref().and_then(|l| l.last()), name) {
             measured::put(&file.path.with_file_name("README.md"), name, &measured::section(&slug, name, last))?;
         }
     }

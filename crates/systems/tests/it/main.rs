@@ -77,6 +77,7 @@ const SPECIAL: &[(&str, &[(&str, &str)])] = &[
             ("base", "able"),
             ("pass.max_tokens", "96"),
             ("pass.trials", "4"),
+            ("pass.limit", "8"),
             ("tuned.with.max_tokens", "16"),
             ("tuned.snapshots", "[1]"),
             ("tuned.steps", "2"),
@@ -87,7 +88,14 @@ const SPECIAL: &[(&str, &[(&str, &str)])] = &[
     // A pair needs a right and a wrong answer of one question.
     (
         "dpo-variants",
-        &[("base", "able"), ("samples.max_tokens", "32"), ("samples.trials", "16"), ("held.max_tokens", "32")],
+        &[
+            ("base", "able"),
+            ("train", "task:chain?steps=3&n=8"),
+            ("test", "task:chain?steps=3&n=8&split=test"),
+            ("samples.max_tokens", "96"),
+            ("samples.trials", "16"),
+            ("held.max_tokens", "96"),
+        ],
     ),
 ];
 

@@ -72,7 +72,7 @@ impl Board {
         };
         (1..=12).contains(&n)
             && (1..=60).contains(&rows)
-            && self.cells.iter().all(|r| r.len() == n && r.iter().flatten().all(|v| v.abs() < 1_000_000))
+            && self.cells.iter().all(|r| r.len() == n && r.iter().flatten().all(|v| v.unsigned_abs() < 1_000_000))
             && (1..=5).contains(&self.statistic)
             && self.of.iter().all(|c| *c < n)
             && self.only.is_none_or(|(c, _)| c < n)
