@@ -155,8 +155,11 @@ impl Trainable<'_> {
 /// Removes what only a stage at work needs: its checkpoints, and the reference's log-probs.
 pub(super) fn sweep(cx: &Cx) -> Result<()> {
     let _ = std::fs::remove_file(cx.out.join("reference.json"));
-    let left = cx.out.join("checkpoints");
-    std::fs::remove_dir_all(&left).context(|| format!("cannot remove {}", left.display()))
+    // First out of sight, as a whole: a kill within the removal must not leave half a checkpoint to go on from.
+    let (left, gone) = (cx.out.join("checkpoints"), cx.out.join("checkpoints.gone"));
+    let _ = std::fs::remove_dir_all(&gone);
+    std::fs::rename(&left, &gone).context(|| format!("cannot rename {}", left.display()))?;
+    std::fs::remove_dir_all(&gone).context(|| format!("cannot remove {}", gone.display()))
 }
 
 /// Floating-point operations of `tokens` tokens trained on: 2 N each way forward, backward the same for activations and
