@@ -289,7 +289,8 @@ impl Worked for Arc1d {
 
     fn work(board: &Board) -> Option<Solution> {
         let row = |r: &Row| (1..=100).contains(&r.len()) && r.iter().all(|c| *c < 10);
-        if !row(&board.question) || board.examples.len() > 50 || !board.examples.iter().all(row) {
+        let near = !matches!(board.rule, Rule::Shift(k) | Rule::Turn(k) if !(-100..=100).contains(&k));
+        if !near || !row(&board.question) || board.examples.len() > 50 || !board.examples.iter().all(row) {
             return None;
         }
         let mut steps = vec![format!("rule: {}", board.rule.told())];

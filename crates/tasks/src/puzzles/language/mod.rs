@@ -9,11 +9,13 @@ mod cipher;
 mod dyck;
 mod dyck_errors;
 mod dyck_reasoning;
+pub mod fragments;
 mod goods_exchange;
 pub mod knights;
 #[cfg(test)]
 mod laws;
 mod lexicon;
+pub mod nlsat;
 mod object_counting;
 mod object_properties;
 mod space_reasoning;
@@ -41,8 +43,10 @@ pub use cipher::CipherTask;
 pub use dyck::Dyck;
 pub use dyck_errors::DyckErrors;
 pub use dyck_reasoning::DyckReasoning;
+pub use fragments::SemanticFragments;
 pub use goods_exchange::GoodsExchange;
 pub use knights::Knights;
+pub use nlsat::Nlsat;
 pub use object_counting::ObjectCounting;
 pub use object_properties::ObjectProperties;
 pub use space_reasoning::SpaceReasoning;
@@ -72,5 +76,7 @@ pub fn all() -> Vec<Box<dyn Task>> {
         Box::new(Of(CipherTask)),
         Box::new(Of(Arc1d)),
         Box::new(Of(Knights)),
+        Box::new(Of(Nlsat)),
+        Box::new(Of(SemanticFragments)),
     ]
 }
