@@ -3,7 +3,8 @@
 //! The result holds `model/` or `adapter/`; `step-N/`, the same as it was after N updates, for each N of `snapshots`;
 //! `metrics.jsonl` with every update; and one row an iteration: `step`, `late` (of the last tenth of the run), `reward`,
 //! `length`, `entropy`, `truncated`, `even_groups`, `kl` and what else the trainer reports, `trained` parameters. A killed
-//! stage goes on from its last checkpoint. `with` lays single settings over the method's published ones:
+//! stage goes on from its last checkpoint. Budgets count the samples that updates saw: under dynamic sampling (dapo) those that
+//! were drawn and left out are in `tokens` alone. `with` lays single settings over the method's published ones:
 //! `with = { group = 4, objective = { kl = 0.0 } }`.
 
 use std::path::Path;

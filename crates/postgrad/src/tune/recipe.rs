@@ -4,13 +4,18 @@
 //! begins at other random values). A supervised stage reads its data whole and shuffles it all, where `tune` shuffles as it
 //! reads: the settings are equal, the order of examples is another.
 
+use std::time::Duration;
+
 use postgrad_base::{Error, Result};
 use postgrad_lab::recipe::Recipe;
 use postgrad_train::Settings;
 use serde_json::{Map, Value, json};
 
 use crate::frame::say;
-use crate::tune::args::{Switch, TuneArgs};
+use crate::tune::args::{BadRowName, OverLongName, Switch, TuneArgs};
+
+/// What `--reward-timeout` is unless it is given, and what the stage takes.
+const REWARD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Prints the recipe of one stage of this kind; `own` are the kind's own keys.
 pub fn print(
@@ -26,11 +31,16 @@ pub fn print(
         ("--kind", args.kind.is_some()),
         ("--columns", args.columns.is_some()),
         ("--roles", args.roles.is_some()),
+        ("--on-bad-row skip", matches!(args.on_bad_row, BadRowName::Skip)),
+        ("--over-long truncate", matches!(args.over_long, OverLongName::Truncate)),
         ("--checkpointing", args.checkpointing),
+        ("--budget", args.budget.is_some()),
+        ("--patience", args.patience.is_some()),
+        ("--reward-timeout", args.reinforce.reward_timeout != REWARD_TIMEOUT),
     ];
     if let Some((flag, _)) = without_key.iter().find(|f| f.1) {
         return Err(Error::usage(format!("{flag} has no key in a recipe"))
-            .help("convert the data first: postgrad data convert"));
+            .help("leave it out; data in another layout is brought into this one by `postgrad data convert`"));
     }
     let mut stage = json!({"use": kind, "model": "@base", "data": "@train", "steps": steps, "batch": settings.batch,
         "lr": settings.lr, "warmup": settings.warmup, "decay": settings.decay, "floor": settings.floor,
@@ -57,7 +67,8 @@ pub fn print(
     let body = toml::to_string(&recipe).map_err(|e| Error::work("the settings are no recipe").because(e))?;
     // Read as `postgrad run` will.
     Recipe::parse(std::path::Path::new("the recipe"), &body, &postgrad_systems::kinds())?;
-    say!("# postgrad run FILE\n{}", body.trim_end());
+    let seed = if args.seed == 0 { String::new() } else { format!(" --seed {}", args.seed) };
+    say!("# postgrad run FILE{seed}\n# All of the data is trained on: nothing is held out.\n{}", body.trim_end());
     Ok(())
 }
 

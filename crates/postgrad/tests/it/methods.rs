@@ -299,8 +299,13 @@ fn a_printed_recipe_tunes_to_the_same_bits() {
         let out = tune(dir.path(), &[&rest[..], more].concat()).output().unwrap();
         assert!(out.status.success() && String::from_utf8_lossy(&out.stdout).contains("use = "), "{}", text(&out));
     }
-    let out = tune(dir.path(), &["--data", "task:add?n=20", "--template", "off", "--print-recipe"]).output().unwrap();
-    assert!(out.status.code() == Some(2) && text(&out).contains("--template off has no key"), "{}", text(&out));
+    for refused in [["--template", "off"], ["--over-long", "truncate"], ["--budget", "1m"]] {
+        let flags = [&["--data", "task:add?n=20", "--print-recipe"][..], &refused].concat();
+        let out = tune(dir.path(), &flags).output().unwrap();
+        assert!(out.status.code() == Some(2) && text(&out).contains("has no key"), "{}", text(&out));
+    }
+    let out = tune(dir.path(), &["--data", "task:add?n=20", "--steps", "1", "--seed", "7", "--print-recipe"]).output();
+    assert!(text(&out.unwrap()).contains("postgrad run FILE --seed 7"));
 }
 
 #[test]
